@@ -1,0 +1,3 @@
+//! Guest binary.
+
+fn main() {}

@@ -1,0 +1,181 @@
+//! Identities. Public ids are integers handed out by a sequencer; uids are 128 random bits made before the first
+//! write, so that a restored database never gives an old name to a new thing.
+
+use std::fmt;
+use std::str::FromStr;
+
+macro_rules! integer_ids {
+    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub i64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    )+};
+}
+
+integer_ids! {
+    /// Public number of a job, as clients poll it.
+    JobId,
+    /// The tenant that owns a row.
+    CustomerId,
+    /// An account at a cloud.
+    AccountId,
+    /// A cloud.
+    CloudId,
+    /// A region of a cloud.
+    RegionId,
+    /// A data centre of a region.
+    DataCenterId,
+    /// Public number of a server.
+    ServerId,
+    /// An enrolled guest agent.
+    AgentId,
+    /// A user of the console or the API.
+    UserId,
+    /// A group of users.
+    GroupId,
+    /// A role of a group.
+    RoleId,
+    /// A billing code (budget).
+    BillingCodeId,
+    /// A server product.
+    ProductId,
+    /// A machine image.
+    ImageId,
+    /// The fence of a job: raised only by a claim.
+    Epoch,
+}
+
+/// 128 random bits, written as 32 lower-case hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Uid([u8; 16]);
+
+/// Text that is no [`Uid`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("\"{0}\" is not an id of 32 hexadecimal digits")]
+pub struct InvalidUid(String);
+
+impl Uid {
+    /// A uid of these bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 16 bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// A fresh uid from the operating system's random source.
+    ///
+    /// # Panics
+    /// When the operating system has no random source: nothing can be named safely then.
+    #[must_use]
+    pub fn random() -> Self {
+        let mut bytes = [0; 16];
+        #[expect(clippy::expect_used, reason = "without randomness no id is safe to hand out")]
+        getrandom::fill(&mut bytes).expect("the operating system's random source answers");
+        Self(bytes)
+    }
+}
+
+impl fmt::Display for Uid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+    }
+}
+
+impl fmt::Debug for Uid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Uid {
+    type Err = InvalidUid;
+
+    fn from_str(text: &str) -> Result<Self, InvalidUid> {
+        let invalid = || InvalidUid(text.chars().take(64).collect());
+        if text.len() != 32 || !text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+            return Err(invalid());
+        }
+        u128::from_str_radix(text, 16).map(|n| Self(n.to_be_bytes())).map_err(|_| invalid())
+    }
+}
+
+impl serde::Serialize for Uid {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Uid {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+macro_rules! uids {
+    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub Uid);
+
+        impl $name {
+            /// A fresh random one.
+            #[must_use]
+            pub fn random() -> Self {
+                Self(Uid::random())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidUid;
+
+            fn from_str(text: &str) -> Result<Self, InvalidUid> {
+                text.parse().map(Self)
+            }
+        }
+    )+};
+}
+
+uids! {
+    /// Names a job for ever, made before its first write.
+    JobUid,
+    /// Names one call sent.
+    AttemptUid,
+    /// Names one watch (job, step, try).
+    WatchUid,
+    /// Names one life of one process.
+    Boot,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Uid;
+
+    #[test]
+    fn a_uid_survives_its_text_and_nothing_else_parses() {
+        let uid = Uid::random();
+        assert_eq!(uid.to_string().parse::<Uid>(), Ok(uid));
+        for bad in ["", "xyz", "0123456789ABCDEF0123456789ABCDEF", "+123456789abcdef0123456789abcdef"] {
+            assert!(bad.parse::<Uid>().is_err(), "{bad} parsed");
+        }
+        assert_ne!(Uid::random(), uid);
+    }
+}

@@ -1,0 +1,21 @@
+//! Plain data shared by every room: identities, times, states, outcomes, job kinds.
+//!
+//! This room never does I/O and knows no database, socket or actor. Whoever needs a word of the domain finds it
+//! here with one meaning: *tenant* is [`CustomerId`], *fence* is [`Epoch`].
+
+mod id;
+mod kind;
+mod state;
+mod time;
+
+pub use id::{
+    AccountId, AgentId, AttemptUid, BillingCodeId, Boot, CloudId, CustomerId, DataCenterId, Epoch, GroupId,
+    ImageId, InvalidUid, JobId, JobUid, ProductId, RegionId, RoleId, ServerId, Uid, UserId, WatchUid,
+};
+pub use kind::{
+    CommandParams, InvalidKind, JobKind, JobParams, LaunchParams, NoopParams, ServerParams,
+};
+pub use state::{
+    AttemptOutcome, ErrorClass, InvalidWord, JobState, PublicStatus, ServerStatus, Verdict, WatchKind,
+};
+pub use time::Micros;
