@@ -7,8 +7,9 @@ use subtle::ConstantTimeEq;
 use super::{Aad, Key};
 use crate::model::JobUid;
 
-/// HMAC-SHA256 (RFC 2104) over the parts one behind the other, without anything between them: the form that
-/// signatures of other protocols prescribe. Who invents a format puts lengths in, as [`Aad`] does.
+/// HMAC-SHA256 (RFC 2104) over the parts one behind the other, without anything between them.
+///
+/// Signatures of other protocols prescribe that form. Who invents a format puts lengths in, as [`Aad`] does.
 ///
 /// # Panics
 /// Never: HMAC takes keys of any length.

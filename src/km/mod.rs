@@ -1,1 +1,5 @@
 //! Being built.
+
+mod frame;
+pub mod keyfile;
+mod wire;
