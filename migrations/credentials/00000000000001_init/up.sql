@@ -1,0 +1,1 @@
+CREATE TABLE credential (reference VARCHAR(64) NOT NULL PRIMARY KEY);
