@@ -1,1 +1,3 @@
 DROP TABLE credential;
+
+DROP TABLE tenant_key;
