@@ -2,4 +2,7 @@
 
 mod frame;
 pub mod keyfile;
+pub mod server;
 mod wire;
+
+pub use wire::Channel;
