@@ -66,7 +66,11 @@ impl Keys {
             std::hint::black_box(verify(b"no such key: the work is done all the same"));
             return Err(Error::UnknownKey(access_key.chars().take(LONGEST_KEY).collect()));
         };
-        if verify(known.secret.expose()) { Ok(known.principal.clone()) } else { Err(Error::WrongSignature(what)) }
+        if verify(known.secret.expose()) {
+            Ok(known.principal.clone())
+        } else {
+            Err(Error::WrongSignature(what))
+        }
     }
 
     fn remembered(&self, access_key: &str) -> Option<Arc<Known>> {

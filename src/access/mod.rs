@@ -46,7 +46,8 @@ impl Access {
         let sent = keys::milliseconds("x-esauth-timestamp", parts.timestamp)?;
         fresh(sent, dated::WINDOW_MS)?;
         let verify = |secret: &[u8]| dated::verify(secret, parts, signature);
-        let what = "access key, method, path, timestamp and User-Agent joined by colons, by HMAC-SHA256 in base64";
+        let what =
+            "access key, method, path, timestamp and User-Agent joined by colons, by HMAC-SHA256 in base64";
         self.keys.admit(&self.store, parts.access_key, verify, what).await
     }
 

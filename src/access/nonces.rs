@@ -28,7 +28,8 @@ impl Nonces {
     pub(super) fn first_seen(&self, key: &str, nonce: &str, now_ms: i64) -> bool {
         let value = native::replay_value(&format!("{key}\n{nonce}"));
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if now_ms.saturating_sub(inner.began_ms) > 2 * native::WINDOW_MS || inner.current.len() >= Self::MOST {
+        if now_ms.saturating_sub(inner.began_ms) > 2 * native::WINDOW_MS || inner.current.len() >= Self::MOST
+        {
             inner.previous = std::mem::take(&mut inner.current);
             inner.began_ms = now_ms;
         }

@@ -1,7 +1,7 @@
 //! Passwords of people: Argon2id in the PHC text form. Slow on purpose: call it on a blocking thread.
 
-use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _, phc::PasswordHash};
 use argon2::Argon2;
+use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _, phc::PasswordHash};
 
 /// Longest password taken, in bytes; more would only cost time.
 pub const LONGEST: usize = 1024;

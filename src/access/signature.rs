@@ -42,7 +42,8 @@ pub mod dated {
     /// equal writes within one millisecond have equal signatures, and only the key tells a repeat from a replay.
     #[must_use]
     pub fn replay_value(signature: &str, query: &str, body: &[u8], idempotency_key: Option<&str>) -> String {
-        let what = Aad::new("dated-replay").with("signature", signature).with("query", query).with("body", body);
+        let what =
+            Aad::new("dated-replay").with("signature", signature).with("query", query).with("body", body);
         let what = match idempotency_key {
             Some(key) => what.with("key", key),
             None => what,

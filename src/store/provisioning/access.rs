@@ -291,7 +291,11 @@ pub fn add_api_key(connection: &mut AnyConnection, row: &ApiKeyRow) -> QueryResu
 ///
 /// # Errors
 /// What the database reports.
-pub fn role(connection: &mut AnyConnection, customer: CustomerId, id: RoleId) -> QueryResult<Option<RoleRow>> {
+pub fn role(
+    connection: &mut AnyConnection,
+    customer: CustomerId,
+    id: RoleId,
+) -> QueryResult<Option<RoleRow>> {
     role::table
         .filter(role::id.eq(id.0).and(role::customer.eq(customer.0)))
         .select(RoleRow::as_select())
