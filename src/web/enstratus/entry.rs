@@ -42,11 +42,7 @@ pub(super) async fn serve(
     answer(&request, payload, &state).await.map_err(|fault| fault.of(id))
 }
 
-async fn answer(
-    request: &HttpRequest,
-    payload: Payload,
-    state: &State,
-) -> Result<HttpResponse, Fault> {
+async fn answer(request: &HttpRequest, payload: Payload, state: &State) -> Result<HttpResponse, Fault> {
     let bytes = body::read(request, payload, state.limits.body, state.limits.body_deadline).await?;
     let caller = auth::dated(request, &bytes, state).await?;
     let part = |name: &str| request.match_info().get(name);

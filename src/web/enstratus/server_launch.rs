@@ -216,7 +216,7 @@ fn params(call: &Call, wanted: Wanted, found: Found) -> LaunchParams {
         label: wanted.label,
         keypair: wanted.keypair,
         sealed_user_data: wanted.user_data.map(|data| {
-            let place = Aad::new(LaunchParams::USER_DATA).with("customer", call.customer().0.to_be_bytes());
+            let place = Aad::new(LaunchParams::USER_DATA).with("customer", call.customer().to_string());
             base64::encode(call.state.user_data.seal(&place, data.as_bytes()))
         }),
         groups: found.groups,
