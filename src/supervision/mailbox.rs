@@ -54,6 +54,7 @@ pub(super) struct Parcel<A: Actor> {
 pub(super) struct Inbox<A: Actor> {
     pub(super) queue: UnboundedReceiver<Parcel<A>>,
     pub(super) others: AddressReceiver<A>,
+    pub(super) others_first: bool,
 }
 
 /// Counts a message for as long as it waits.
@@ -80,7 +81,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         let (others, from_others) = channel(limit);
         let permits = Arc::new(Semaphore::new(limit));
         let mailbox = Self { vitals, permits, limit, queue, others };
-        (mailbox, Inbox { queue: parcels, others: from_others })
+        (mailbox, Inbox { queue: parcels, others: from_others, others_first: false })
     }
 
     /// Sends a message and waits for its answer, but no longer than `limit`.
