@@ -167,10 +167,11 @@ impl<A: Supervised> Body<A> {
             }
         })
         .await;
-        match (self.finish(name), exit) {
-            (Err(panic), Exit::Done) => panic,
-            (_, exit) => exit,
+        if let Err(panic) = self.finish(name) {
+            // The end was decided before: what is done must not be done again.
+            log::error!("{name} {panic}, while it was dropped after it {exit}");
         }
+        exit
     }
 
     /// Drops value and context without calling any hook on them.

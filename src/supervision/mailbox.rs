@@ -125,7 +125,8 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
     }
 
     /// A way in for one type of message, to be given to rooms that may not know this one. It has a queue of its own
-    /// with the same limit; its `try_send` tells full from closed.
+    /// with the same limit, which is actix's: every clone may always add one message more. Its `try_send` tells full
+    /// from closed.
     #[must_use]
     pub fn recipient<M>(&self) -> Recipient<M>
     where

@@ -27,6 +27,7 @@ pub(super) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 struct Spec {
     name: &'static str,
     fresh_panics: Arc<AtomicBool>,
+    drop_panics: Arc<AtomicBool>,
     made: Arc<AtomicUsize>,
     hooks: Arc<AtomicUsize>,
     stale: Arc<AtomicUsize>,
@@ -60,6 +61,12 @@ impl Supervised for Counter {
         spec.made.fetch_add(1, SeqCst);
         assert!(!spec.fresh_panics.load(SeqCst), "not fresh");
         Self { spec, life, sum: 0 }
+    }
+}
+
+impl Drop for Counter {
+    fn drop(&mut self) {
+        assert!(!self.spec.drop_panics.load(SeqCst), "while dropped");
     }
 }
 
@@ -279,6 +286,17 @@ async fn done_ends_it_and_closes_the_mailbox() {
     assert!(!stage.mailbox.recipient::<Add>().connected());
     assert!(stage.house.snapshots().is_empty());
     assert!(stage.health.live().0);
+}
+
+#[actix_rt::test]
+async fn a_panic_of_the_drop_changes_nothing_about_the_end() {
+    let stage = Stage::quick();
+    stage.spec.drop_panics.store(true, SeqCst);
+    assert_eq!(stage.make(End::Fail).await, Ok(()));
+    assert_eq!(stage.add(1).await, Ok(1));
+    assert_eq!(stage.make(End::Done).await, Ok(()));
+    assert_eq!(stage.exit().await.exit, Exit::Done);
+    assert_eq!(stage.spec.made.load(SeqCst), 2);
 }
 
 #[actix_rt::test]
