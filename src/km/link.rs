@@ -46,8 +46,8 @@ impl LinkError {
 
 /// A connection that has said hello.
 pub(super) struct Link {
-    stream: TlsStream<TcpStream>,
-    session: Session,
+    pub(super) stream: TlsStream<TcpStream>,
+    pub(super) session: Session,
 }
 
 impl Link {

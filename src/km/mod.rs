@@ -146,4 +146,6 @@ impl Km {
 }
 
 #[cfg(test)]
+mod testkit;
+#[cfg(test)]
 mod tests;
