@@ -401,3 +401,198 @@ fn not_found(id: &str) -> CallError {
     let text = format!("there is no server \"{id}\" in this account and region");
     CallError::refused(ErrorClass::NotFound, "InvalidInstanceID.NotFound", text)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::net::Ipv4Addr;
+    use std::path::Path;
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::{Change, Effect, LaunchDecision, Launched, Scope, TokenRule, World};
+    use crate::cloud::TokenClass;
+    use crate::cloud::simulated::journal::replay;
+    use crate::model::{ErrorClass, Micros, ServerStatus};
+
+    const BOOT: Duration = Duration::from_millis(150);
+    const RULE: TokenRule = TokenRule { class: TokenClass::K, kept: Duration::from_secs(3600) };
+
+    fn scope() -> Scope {
+        Scope { account: "1".into(), region: "sim-east-1".into() }
+    }
+
+    fn launch(number: u32, token: &str, hash: &str, at: Micros) -> Effect {
+        let [_, _, x, y] = number.to_be_bytes();
+        Effect::Launch(Box::new(Launched {
+            instance: format!("i-{number}"),
+            scope: scope(),
+            token: token.into(),
+            tag: Some(format!("dispatcher-job={token}")),
+            request_hash: hash.into(),
+            name: "n".into(),
+            product: "m1.small".into(),
+            image: "img".into(),
+            data_center: "dc".into(),
+            address: Ipv4Addr::new(127, 1, x, y),
+            guest: number.is_multiple_of(2),
+            at,
+            ready_at: at.plus(BOOT),
+            visible_at: at,
+        }))
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Launch { token: u8, variant: u8 },
+        Change { server: u8, to: Change },
+        Sync,
+        Crash { written: u16 },
+        Later { millis: u16 },
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let changes = [Change::Start, Change::Stop, Change::Pause, Change::Terminate, Change::Lose];
+        let step = prop_oneof![
+            4 => (0..3_u8, 0..2_u8).prop_map(|(token, variant)| Step::Launch { token, variant }),
+            2 => (any::<u8>(), prop::sample::select(changes.to_vec()))
+                .prop_map(|(server, to)| Step::Change { server, to }),
+            2 => Just(Step::Sync),
+            1 => any::<u16>().prop_map(|written| Step::Crash { written }),
+            1 => (0..400_u16).prop_map(|millis| Step::Later { millis }),
+        ];
+        prop::collection::vec(step, 1..60)
+    }
+
+    /// A cloud whose disk and callers are plain values.
+    #[derive(Default)]
+    struct Model {
+        world: World,
+        disk: Vec<u8>,
+        pending: Vec<u8>,
+        /// Calls that wait for the disk: token, variant and the server they will be told.
+        waiting: Vec<(u8, u8, String)>,
+        told: HashMap<u8, (u8, String)>,
+        made: u32,
+        now: Micros,
+    }
+
+    impl Model {
+        fn journal(&mut self, effect: &Effect) {
+            self.world.apply(effect).expect("decided, so legal");
+            serde_json::to_writer(&mut self.pending, effect).expect("plain data");
+            self.pending.push(b'\n');
+        }
+
+        fn launch(&mut self, token: u8, variant: u8) {
+            let (name, hash) = (format!("t{token}"), format!("h{variant}"));
+            match self.world.decide_launch(&scope(), &name, &hash, (self.now, RULE)) {
+                Ok(LaunchDecision::Known(id)) => self.waiting.push((token, variant, id)),
+                Ok(LaunchDecision::Make) => {
+                    assert!(!self.told.contains_key(&token), "an answered launch is made again");
+                    self.made += 1;
+                    self.journal(&launch(self.made, &name, &hash, self.now));
+                    self.waiting.push((token, variant, format!("i-{}", self.made)));
+                }
+                Err(error) => assert_eq!(error.class(), ErrorClass::Conflict),
+            }
+        }
+
+        fn sync(&mut self) {
+            self.disk.append(&mut self.pending);
+            for (token, variant, id) in std::mem::take(&mut self.waiting) {
+                let first = self.told.entry(token).or_insert((variant, id.clone()));
+                assert_eq!(*first, (variant, id), "one token, two answers");
+            }
+        }
+
+        fn crash(&mut self, written: u16) {
+            let written = usize::from(written) % (self.pending.len() + 1);
+            self.disk.extend_from_slice(&self.pending[..written]);
+            self.pending.clear();
+            self.waiting.clear();
+            let (world, whole) = replay(&self.disk, Path::new("journal")).expect("only the tail is torn");
+            self.disk.truncate(whole);
+            self.world = world;
+        }
+
+        fn step(&mut self, step: &Step) {
+            match *step {
+                Step::Launch { token, variant } => self.launch(token, variant),
+                Step::Change { server, to } => {
+                    let id = format!("i-{}", u32::from(server) % (self.made + 1));
+                    if let Ok(Some(effect)) = self.world.decide_change(&scope(), &id, to, (self.now, BOOT)) {
+                        self.journal(&effect);
+                    }
+                }
+                Step::Sync => self.sync(),
+                Step::Crash { written } => self.crash(written),
+                Step::Later { millis } => self.now = self.now.plus(Duration::from_millis(millis.into())),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_token_never_makes_two_servers_whatever_is_retried_lost_or_torn(steps in steps()) {
+            let mut model = Model::default();
+            for step in &steps {
+                model.step(step);
+            }
+            model.sync();
+            let (replayed, whole) = replay(&model.disk, Path::new("journal")).expect("whole");
+            prop_assert_eq!(whole, model.disk.len());
+            prop_assert_eq!(&replayed, &model.world);
+            let mut by_token = HashMap::new();
+            for server in replayed.instances() {
+                prop_assert_eq!(by_token.insert(server.launched.token.clone(), ()), None, "two for one token");
+            }
+            let living: Vec<_> = replayed.instances().filter(|i| !i.is_gone()).collect();
+            prop_assert_eq!(replayed.living(), living.len());
+            prop_assert_eq!(replayed.guests().len(), living.iter().filter(|i| i.launched.guest).count());
+        }
+    }
+
+    #[test]
+    fn tokens_are_only_honoured_in_class_k_and_while_they_are_kept() {
+        let mut world = World::default();
+        world.apply(&launch(1, "t", "h", Micros(0))).expect("first");
+        let decide = |class, at| {
+            let rule = TokenRule { class, ..RULE };
+            world.decide_launch(&scope(), "t", "h", (Micros(at), rule)).expect("no conflict")
+        };
+        assert_eq!(decide(TokenClass::K, 10), LaunchDecision::Known("i-1".into()));
+        assert_eq!(decide(TokenClass::K, 3_600_000_000), LaunchDecision::Make);
+        for class in [TokenClass::S, TokenClass::T, TokenClass::N] {
+            assert_eq!(decide(class, 10), LaunchDecision::Make, "{class}");
+        }
+        let other = Scope { account: "2".into(), ..scope() };
+        let elsewhere = world.decide_launch(&other, "t", "h", (Micros(10), RULE));
+        assert_eq!(elsewhere, Ok(LaunchDecision::Make), "tokens belong to their account and region");
+    }
+
+    #[test]
+    fn a_server_boots_stops_and_ends_by_time_alone() {
+        let mut world = World::default();
+        world.apply(&launch(1, "t", "h", Micros(0))).expect("first");
+        let status = |world: &World, at| world.instance("i-1").expect("made").status(Micros(at));
+        assert_eq!(status(&world, 149_999), ServerStatus::Pending);
+        assert_eq!(status(&world, 150_000), ServerStatus::Running);
+        let decide = |world: &World, to, at| world.decide_change(&scope(), "i-1", to, (Micros(at), BOOT));
+        assert_eq!(decide(&world, Change::Stop, 10).expect_err("boots").class(), ErrorClass::Conflict);
+        let stop = decide(&world, Change::Stop, 200_000).expect("runs").expect("an effect");
+        world.apply(&stop).expect("legal");
+        assert_eq!(status(&world, 300_000), ServerStatus::Stopping);
+        assert_eq!(status(&world, 350_000), ServerStatus::Stopped);
+        assert_eq!(decide(&world, Change::Stop, 350_000), Ok(None), "a repeated stop is harmless");
+        let lose = decide(&world, Change::Lose, 400_000).expect("there").expect("an effect");
+        world.apply(&lose).expect("legal");
+        assert_eq!(status(&world, 400_000), ServerStatus::Terminated);
+        assert_eq!(decide(&world, Change::Terminate, 400_001), Ok(None));
+        assert!(world.apply(&lose).is_err(), "what is gone stays gone");
+        let server = world.instance("i-1").expect("kept");
+        let hour = Duration::from_secs(3600);
+        assert!(server.is_visible(Micros(400_001), hour) && !server.is_visible(Micros(3_600_400_001), hour));
+    }
+}

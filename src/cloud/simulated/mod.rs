@@ -21,6 +21,8 @@ mod journal;
 pub mod machine;
 mod process;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
