@@ -6,6 +6,8 @@
 
 pub mod accept;
 pub mod agent;
+pub mod access;
+pub mod catalog;
 pub mod job;
 pub mod node;
 pub mod schema;
