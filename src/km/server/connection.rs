@@ -60,7 +60,8 @@ async fn talk(shared: &Shared, stream: TcpStream, from: SocketAddr) -> Result<()
     timeout(patience, frame::write(&mut stream, &shared.channel.seal_hello(session))).await??;
     while let Some(bytes) = timeout(shared.settings.idle, frame::read(&mut stream)).await?? {
         // An empty frame asks whether somebody is there.
-        let reply = if bytes.is_empty() { Vec::new() } else { answer(shared, &peer, session, &bytes).await? };
+        let reply =
+            if bytes.is_empty() { Vec::new() } else { answer(shared, &peer, session, &bytes).await? };
         timeout(patience, frame::write(&mut stream, &reply)).await??;
     }
     Ok(())

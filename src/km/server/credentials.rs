@@ -192,7 +192,8 @@ impl CredentialStore {
             let key = self.unwrap_key(customer, &row)?;
             let (id, old, new) = (row.id, row.wrapped, self.shared.kek.wrap(customer, &key));
             let moved = self.run_write(move |c| {
-                let target = tenant_key::table.filter(tenant_key::id.eq(&id)).filter(tenant_key::wrapped.eq(&old));
+                let target =
+                    tenant_key::table.filter(tenant_key::id.eq(&id)).filter(tenant_key::wrapped.eq(&old));
                 diesel::update(target).set(tenant_key::wrapped.eq(&new)).execute(c)
             });
             found += moved.await?;
@@ -221,7 +222,10 @@ impl CredentialStore {
     /// Whether the row is stored now: as the first of its reference, or over the version before it.
     async fn write(&self, row: Row) -> Result<bool, CredentialError> {
         let mine = row.clone();
-        let written = self.shared.store.write(move |c| if row.version == 1 { insert(c, &row) } else { replace(c, &row) });
+        let written = self
+            .shared
+            .store
+            .write(move |c| if row.version == 1 { insert(c, &row) } else { replace(c, &row) });
         match written.await {
             Ok(rows) if rows > 0 => Ok(true),
             // Another's, or one's own from a run whose answer was lost: the sealed bytes tell.
@@ -345,7 +349,9 @@ fn replace(c: &mut AnyConnection, row: &Row) -> QueryResult<usize> {
 }
 
 fn check(place: &Place, entered: &Credential) -> Result<(), CredentialError> {
-    let named = |text: &str, max: usize| (1..=max).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+    let named = |text: &str, max: usize| {
+        (1..=max).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+    };
     if !named(&place.reference, 64) {
         return Err(CredentialError::Invalid("a credential reference has 1 to 64 visible ASCII characters"));
     }

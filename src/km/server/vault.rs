@@ -30,7 +30,12 @@ impl Kek {
     }
 
     /// The data key of that name and tenant.
-    pub(super) fn unwrap(&self, customer: CustomerId, id: &str, wrapped: &[u8]) -> Result<Key, crypto::Error> {
+    pub(super) fn unwrap(
+        &self,
+        customer: CustomerId,
+        id: &str,
+        wrapped: &[u8],
+    ) -> Result<Key, crypto::Error> {
         Key::from_slice(self.0.open(&wrap_aad(customer, id), wrapped)?.expose())
     }
 
@@ -64,7 +69,12 @@ impl TenantKeys {
         self.0.seal(&place.aad(version), &credential.encode())
     }
 
-    pub(super) fn open(&self, place: &Place, version: i64, sealed: &[u8]) -> Result<Credential, crypto::Error> {
+    pub(super) fn open(
+        &self,
+        place: &Place,
+        version: i64,
+        sealed: &[u8],
+    ) -> Result<Credential, crypto::Error> {
         let plain = self.0.open(&place.aad(version), sealed)?;
         Credential::decode(plain.expose()).ok_or(crypto::Error::NotSealed(sealed.len()))
     }
@@ -135,7 +145,8 @@ mod tests {
     #[test]
     fn a_credential_opens_in_its_own_place_and_version_only() {
         let keys = TenantKeys::new(&Key::random(), Algorithm::default());
-        let credential = Credential { access_key: "AKIA".to_owned(), secret: Secret::new(b"s3cret".to_vec()) };
+        let credential =
+            Credential { access_key: "AKIA".to_owned(), secret: Secret::new(b"s3cret".to_vec()) };
         let sealed = keys.seal(&place(), 3, &credential);
         let opened = keys.open(&place(), 3, &sealed).ok().expect("its own place");
         assert_eq!((opened.access_key.as_str(), opened.secret.expose()), ("AKIA", &b"s3cret"[..]));
