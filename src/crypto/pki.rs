@@ -73,13 +73,22 @@ pub enum Error {
     #[error("cannot make the check of peers' certificates: {0}")]
     Verifier(String),
     /// A name that cannot stand in a certificate.
-    #[error("\"{0}\" cannot stand in a certificate as a name")]
-    Name(String),
+    #[error("\"{name}\" cannot stand in a certificate as a name: {reason}")]
+    Name {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
 }
 
 impl Error {
     fn while_doing(what: &'static str) -> impl FnOnce(rcgen::Error) -> Self {
         move |source| Self::Certificate { what, source }
+    }
+
+    fn name(name: &str, reason: &rcgen::Error) -> Self {
+        Self::Name { name: name.to_owned(), reason: reason.to_string() }
     }
 }
 
@@ -375,7 +384,7 @@ fn leaf(common_name: &str, names: &[String], life: Duration) -> Result<Certifica
     for name in names {
         params.subject_alt_names.push(match name.parse::<IpAddr>() {
             Ok(address) => SanType::IpAddress(address),
-            Err(_) => SanType::DnsName(name.as_str().try_into().map_err(|_| Error::Name(name.clone()))?),
+            Err(_) => SanType::DnsName(name.as_str().try_into().map_err(|e| Error::name(name, &e))?),
         });
     }
     Ok(params)
@@ -388,7 +397,7 @@ fn with_uri(
     usages: &[ExtendedKeyUsagePurpose],
 ) -> Result<CertificateParams, Error> {
     let mut params = leaf(uri, names, life)?;
-    params.subject_alt_names.push(SanType::URI(uri.try_into().map_err(|_| Error::Name(uri.to_owned()))?));
+    params.subject_alt_names.push(SanType::URI(uri.try_into().map_err(|e| Error::name(uri, &e))?));
     params.extended_key_usages = usages.to_vec();
     Ok(params)
 }
@@ -462,7 +471,7 @@ mod tests {
             Ok(uri)
         };
         let dialling = async {
-            let name = "peer.internal".try_into().map_err(|_| "name".to_owned())?;
+            let name = "peer.internal".try_into().expect("a DNS name");
             let mut tls =
                 TlsConnector::from(Arc::new(client)).connect(name, near).await.map_err(|e| e.to_string())?;
             tls.read_u8().await.map_err(|e| e.to_string())
