@@ -12,7 +12,9 @@ pub mod ports;
 mod request;
 mod sql;
 pub mod steps;
+pub mod timeline;
+pub mod watching;
 
 pub use actor::{JobActor, Spec, Wake};
 pub use error::Error;
-pub use sql::{SqlStore, SystemClock};
+pub use sql::{Changes, SqlStore, SystemClock};
