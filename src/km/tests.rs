@@ -88,7 +88,8 @@ async fn every_denial_reads_the_same() {
     }
     assert_eq!(client.state(), Some(State::Ok), "a denial is no fault of the key manager");
     let invalid = Ask { purpose: "two words".to_owned(), ..ask() };
-    assert!(matches!(client.km.lease(invalid).await, Err(Error::Protocol(_))));
+    assert!(matches!(client.km.lease(invalid).await, Err(Error::Invalid(_))));
+    assert_eq!(client.state(), Some(State::Ok), "nor is a wrong question");
     assert!(client.km.lease(ask()).await.is_ok());
 }
 
