@@ -7,7 +7,7 @@ use super::{Asked, CredentialError, CredentialStore, Refusal};
 use crate::crypto::{Algorithm, Key, Secret};
 use crate::km::testkit::{CANARY, credential, open_store, place};
 use crate::model::{AccountId, CustomerId};
-use crate::store::{AnyConnection, Store};
+use crate::store::{AnyConnection, CREDENTIALS, Store};
 
 type Change = fn(&mut AnyConnection) -> QueryResult<usize>;
 
@@ -203,4 +203,18 @@ async fn parts_have_limits() {
     }
     let long = with_secret(&"x".repeat(16 * 1024 + 1));
     assert!(matches!(f.credentials.put(&place(), long).await, Err(CredentialError::Invalid(_))));
+}
+
+#[actix::test]
+async fn the_tables_come_and_go_and_come() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite://{}/c.db", folder.path().display());
+    let mut c = crate::store::Manager::new(&url).expect("a url").open().expect("a database");
+    for _ in 0..2 {
+        CREDENTIALS.migrate(&mut c).expect("up");
+        assert_eq!(table::table.count().get_result::<i64>(&mut c), Ok(0));
+        assert_eq!(tenant_key::table.count().get_result::<i64>(&mut c), Ok(0));
+        CREDENTIALS.revert(&mut c).expect("down");
+        assert!(table::table.count().get_result::<i64>(&mut c).is_err());
+    }
 }
