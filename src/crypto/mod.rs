@@ -12,6 +12,7 @@ mod error;
 pub mod hex;
 mod key;
 mod mac;
+pub mod pki;
 mod ring;
 mod secret;
 
