@@ -74,13 +74,17 @@ async fn keep_all(core: Arc<Core>, mut orders: watch::Receiver<Order>) {
     let mut kept: BTreeMap<Id, String> = BTreeMap::new();
     let mut tasks = JoinSet::new();
     let mut wanted = unfinished(&core).await;
-    while *orders.borrow_and_update() == Order::Keep {
+    loop {
         changes.borrow_and_update();
         wanted.extend(core.state().world.guests().iter().cloned());
         wanted.retain(|id| !kept.values().any(|has| has == id));
         for id in std::mem::take(&mut wanted) {
             let task = tasks.spawn(Guest::new(Arc::clone(&core), id.clone()).keep(orders.clone()));
             kept.insert(task.id(), id);
+        }
+        // Only now: an order to end holds for guests of the last process too, even if it comes at once.
+        if *orders.borrow_and_update() != Order::Keep {
+            break;
         }
         tokio::select! {
             _closed = changes.changed() => {}
@@ -288,9 +292,15 @@ impl Guest {
         Ok(found)
     }
 
+    /// The process we know and all others of this guest.
     async fn all(&self) -> Result<Vec<Process>, Unsearchable> {
-        let folder = self.folder.clone();
-        let searched = blocking("guests", move || Process::all_of(&folder)).await;
+        let (folder, known) = (self.folder.clone(), self.process);
+        let search = move || {
+            let mut found = Process::all_of(&folder)?;
+            found.extend(known.filter(|process| process.is_living() && !found.contains(process)));
+            Ok(found)
+        };
+        let searched = blocking("guests", search).await;
         searched.map_err(io::Error::other).and_then(|found| found).map_err(|error| {
             log::error!("cannot search for the guest of server {}: {error}", self.id);
             Unsearchable
@@ -334,7 +344,7 @@ impl Guest {
 
     fn signal(&self, signal: Signal) {
         if let Some(process) = self.process {
-            process.signal(&self.folder, signal);
+            process.signal(signal);
         }
     }
 
@@ -346,9 +356,9 @@ impl Guest {
         let Ok(mut living) = self.all().await else { return false };
         if !at_once && !living.is_empty() {
             for process in &living {
-                process.signal(&self.folder, Signal::SIGTERM);
+                process.signal(Signal::SIGTERM);
                 // A frozen process takes no notice before it thaws.
-                process.signal(&self.folder, Signal::SIGCONT);
+                process.signal(Signal::SIGCONT);
             }
             let grace = self.core.settings.guest_grace;
             if timeout(grace, self.all_ended(&living)).await.is_err() {
@@ -358,7 +368,7 @@ impl Guest {
             living = left;
         }
         for process in &living {
-            process.signal(&self.folder, Signal::SIGKILL);
+            process.signal(Signal::SIGKILL);
         }
         let ended = timeout(KILL_WAIT, self.all_ended(&living)).await.is_ok();
         if ended {

@@ -16,6 +16,8 @@ mod core;
 mod driver;
 mod error;
 mod faults;
+#[cfg(test)]
+mod guest_tests;
 mod guests;
 mod journal;
 pub mod machine;

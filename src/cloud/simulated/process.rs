@@ -59,14 +59,15 @@ impl Process {
         Self::of(self.pid) == Some(self)
     }
 
-    /// Whether it lives and keeps the folder.
+    /// Whether it lives and keeps the folder. A process that is just replacing itself by another program has no
+    /// command line for a moment, so this is for adoption; who is known already is known by [`Self::is_living`].
     pub(super) fn keeps(self, folder: &Path) -> bool {
         self.is_living() && serves(self.pid, folder)
     }
 
-    /// Sends a signal, if it still is the process that keeps the folder; answers whether it was sent.
-    pub(super) fn signal(self, folder: &Path, signal: Signal) -> bool {
-        self.keeps(folder) && kill(Pid::from_raw(self.pid), signal).is_ok()
+    /// Sends a signal, if it still is the same process; answers whether it was sent.
+    pub(super) fn signal(self, signal: Signal) -> bool {
+        self.is_living() && kill(Pid::from_raw(self.pid), signal).is_ok()
     }
 }
 
@@ -103,9 +104,9 @@ mod tests {
         }
         assert!(process.keeps(folder));
         let stranger = Process { start_time: process.start_time + 1, ..process };
-        assert!(!stranger.signal(folder, Signal::SIGKILL), "another process got the number");
-        assert!(!process.signal(Path::new("/nowhere/guests/i-2"), Signal::SIGKILL), "another folder");
-        assert!(process.signal(folder, Signal::SIGKILL));
+        assert!(!stranger.signal(Signal::SIGKILL), "another process got the number");
+        assert!(!process.keeps(Path::new("/nowhere/guests/i-2")), "another folder");
+        assert!(process.signal(Signal::SIGKILL));
         child.wait().expect("its parent");
         assert!(!process.is_living());
         assert_eq!(Process::all_of(folder).expect("readable"), []);
