@@ -5,11 +5,11 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::machine::Effect;
 use super::process::Process;
@@ -50,9 +50,9 @@ while True:
 "#;
 
 /// Guest tests start many processes; one at a time keeps a small machine responsive.
-fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+async fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::const_new(());
+    TURN.lock().await
 }
 
 fn program(folder: &Path) -> PathBuf {
@@ -120,7 +120,7 @@ fn starts(folder: &Path) -> usize {
 
 #[tokio::test]
 async fn a_guest_lives_as_its_server_does() {
-    let _turn = turn();
+    let _turn = turn().await;
     let folder = tempfile::tempdir().expect("a folder");
     let site = Site::open(with_guests(folder.path())).await;
     site.cloud.start_guests();
@@ -144,7 +144,7 @@ async fn a_guest_lives_as_its_server_does() {
 
 #[tokio::test]
 async fn a_guest_that_dies_comes_back_and_a_stubborn_one_is_killed() {
-    let _turn = turn();
+    let _turn = turn().await;
     let folder = tempfile::tempdir().expect("a folder");
     let grace = Duration::from_millis(100);
     let site = Site::open(Settings { guest_grace: grace, ..with_guests(folder.path()) }).await;
@@ -162,7 +162,7 @@ async fn a_guest_that_dies_comes_back_and_a_stubborn_one_is_killed() {
 
 #[tokio::test]
 async fn guests_are_limited_and_an_end_makes_room() {
-    let _turn = turn();
+    let _turn = turn().await;
     let folder = tempfile::tempdir().expect("a folder");
     let site = Site::open(Settings { guest_processes: 1, ..with_guests(folder.path()) }).await;
     let (first, ..) = site.boot(&request("t1")).await;
@@ -177,7 +177,7 @@ async fn guests_are_limited_and_an_end_makes_room() {
 
 #[tokio::test]
 async fn living_guests_are_adopted_by_pid_file_or_by_command_line() {
-    let _turn = turn();
+    let _turn = turn().await;
     for mode in ["", "nameless"] {
         let folder = tempfile::tempdir().expect("a folder");
         let site = Site::open(with_guests(folder.path())).await;
@@ -203,7 +203,7 @@ async fn living_guests_are_adopted_by_pid_file_or_by_command_line() {
 
 #[tokio::test]
 async fn a_guest_whose_server_ended_while_nobody_looked_is_ended_at_the_next_start() {
-    let _turn = turn();
+    let _turn = turn().await;
     let folder = tempfile::tempdir().expect("a folder");
     let site = Site::open(with_guests(folder.path())).await;
     site.cloud.start_guests();
@@ -221,7 +221,7 @@ async fn a_guest_whose_server_ended_while_nobody_looked_is_ended_at_the_next_sta
 
 #[tokio::test]
 async fn a_process_that_holds_the_folder_unseen_is_not_doubled() {
-    let _turn = turn();
+    let _turn = turn().await;
     let folder = tempfile::tempdir().expect("a folder");
     let site = Site::open(with_guests(folder.path())).await;
     let (_, guest, _sweep) = site.boot(&request("t")).await;
@@ -274,7 +274,7 @@ fn start_victim(folder: &Path) -> Child {
 
 #[tokio::test]
 async fn killed_at_any_point_the_cloud_converges() {
-    let _turn = turn();
+    let _turn = turn().await;
     let folder = tempfile::tempdir().expect("a folder");
     let data = folder.path().canonicalize().expect("there");
     program(&data);
@@ -288,7 +288,8 @@ async fn killed_at_any_point_the_cloud_converges() {
         child.wait().expect("ours");
     }
     let cloud = Simulated::open(with_account(with_guests(&data))).await.expect("opens");
-    let _sweep = Sweep(cloud.look(|w| w.instances().map(|i| cloud.folder_of(&i.launched.instance)).collect()));
+    let _sweep =
+        Sweep(cloud.look(|w| w.instances().map(|i| cloud.folder_of(&i.launched.instance)).collect()));
     let text = std::fs::read_to_string(data.join("cloud/journal.jsonl")).expect("the ledger");
     let mut made = BTreeMap::new();
     for line in text.lines() {
