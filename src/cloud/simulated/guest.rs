@@ -110,8 +110,11 @@ impl Guest {
                 }
             }
             tokio::select! {
-                _closed = changes.changed() => {}
-                _closed = orders.changed() => {}
+                // The core that announces changes is ours as well: never closed.
+                _open = changes.changed() => {}
+                order = orders.changed() => if order.is_err() {
+                    return;
+                },
                 () = sleep(self.next_look()) => {}
             }
         }
@@ -149,8 +152,9 @@ impl Guest {
         if let Some(process) = found {
             log::info!("adopted the guest of server {} (process {})", self.id, process.pid);
             self.process = Some(process);
-            // It may have been frozen by the process before this one.
-            self.frozen = true;
+            // It may have been frozen under the keeper before this one.
+            self.signal(Signal::SIGCONT);
+            self.frozen = false;
             self.started = Instant::now();
         } else if Instant::now() >= self.not_before {
             self.start().await;

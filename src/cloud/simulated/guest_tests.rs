@@ -114,6 +114,10 @@ async fn one_guest(folder: &Path) -> Process {
     living(folder)[0]
 }
 
+fn is_frozen(process: Process) -> bool {
+    std::fs::read_to_string(format!("/proc/{}/stat", process.pid)).is_ok_and(|stat| stat.contains(") T "))
+}
+
 fn starts(folder: &Path) -> usize {
     std::fs::read_to_string(folder.join("starts")).map_or(0, |text| text.lines().count())
 }
@@ -127,8 +131,7 @@ async fn a_guest_lives_as_its_server_does() {
     let (id, guest, _sweep) = site.boot(&request("t")).await;
     let first = one_guest(&guest).await;
     site.cloud.pause(&site.context(), &id).await.expect("paused");
-    let stat = format!("/proc/{}/stat", first.pid);
-    wait_for("it is frozen", async || std::fs::read_to_string(&stat).is_ok_and(|s| s.contains(") T "))).await;
+    wait_for("it is frozen", async || is_frozen(first)).await;
     site.cloud.stop(&site.context(), &id).await.expect("stopping");
     wait_for("it ended", async || living(&guest).is_empty()).await;
     wait_for("stopped", async || site.state(&id).await == ServerStatus::Stopped).await;
@@ -191,8 +194,16 @@ async fn living_guests_are_adopted_by_pid_file_or_by_command_line() {
 
         let again = Site::open(with_guests(folder.path())).await;
         again.cloud.start_guests();
-        again.cloud.pause(&again.context(), &id).await.expect("paused");
-        again.cloud.start(&again.context(), &id).await.expect("thawed");
+        // Adopted in any order with this: it must end up frozen, then thawed.
+        wait_for("it is adopted and frozen", async || {
+            again.cloud.pause(&again.context(), &id).await.expect("paused");
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let frozen = is_frozen(before[0]);
+            again.cloud.start(&again.context(), &id).await.expect("thawed");
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            frozen && !is_frozen(before[0])
+        })
+        .await;
         again.cloud.terminate(&again.context(), &id).await.expect("terminated");
         wait_for("it is wound up", async || !guest.join("user-data.json").exists()).await;
         assert!(living(&guest).is_empty());

@@ -2,12 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
+use tokio::time::sleep;
 
 use super::core::{Core, blocking};
 use super::guest::{Guest, boot_data};
+
+/// How often the keeper looks for new servers when nothing is announced.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What the keeper is to do with the guests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +52,7 @@ async fn keep_all(core: Arc<Core>, mut orders: watch::Receiver<Order>) {
     let mut wanted = unfinished(&core).await;
     loop {
         changes.borrow_and_update();
-        wanted.extend(core.state().world.guests().iter().cloned());
+        wanted.extend(durable_guests(&core).await);
         wanted.retain(|id| !kept.values().any(|has| has == id));
         for id in std::mem::take(&mut wanted) {
             let task = tasks.spawn(Guest::new(Arc::clone(&core), id.clone()).keep(orders.clone()));
@@ -58,14 +63,27 @@ async fn keep_all(core: Arc<Core>, mut orders: watch::Receiver<Order>) {
             break;
         }
         tokio::select! {
-            _closed = changes.changed() => {}
-            _closed = orders.changed() => {}
+            _open = changes.changed() => {}
+            order = orders.changed() => if order.is_err() {
+                break;
+            },
+            // A caller that gave up waiting for the disk announces nothing.
+            () = sleep(LOOK_EVERY) => {}
             Some(ended) = tasks.join_next_with_id() => forget(&mut kept, ended),
         }
     }
     while let Some(ended) = tasks.join_next_with_id().await {
         forget(&mut kept, ended);
     }
+}
+
+/// Guests of servers whose launch is durable: a process must never stand for a server that a crash takes back.
+async fn durable_guests(core: &Core) -> BTreeSet<String> {
+    let (guests, mark) = {
+        let state = core.state();
+        (state.world.guests().clone(), state.journal.mark())
+    };
+    if core.durable(mark).await.is_ok() { guests } else { BTreeSet::new() }
 }
 
 /// Takes note that a guest's task has ended; a guest that is still wanted gets a new one.
