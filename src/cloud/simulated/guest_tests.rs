@@ -213,6 +213,24 @@ async fn living_guests_are_adopted_by_pid_file_or_by_command_line() {
 }
 
 #[tokio::test]
+async fn a_dropped_cloud_lets_go_of_folder_and_guests() {
+    let _turn = turn().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let site = Site::open(with_guests(folder.path())).await;
+    site.cloud.start_guests();
+    let (_, guest, _sweep) = site.boot(&request("t")).await;
+    let before = one_guest(&guest).await;
+    let second = Simulated::open(with_account(with_guests(folder.path()))).await;
+    assert!(second.err().expect("in use").to_string().contains("locked by another process"));
+    drop(site);
+    let again = Site::open(with_guests(folder.path())).await;
+    assert_eq!(living(&guest), [before]);
+    again.cloud.start_guests();
+    again.cloud.shutdown().await;
+    assert!(living(&guest).is_empty(), "an order right after the start holds for adopted guests");
+}
+
+#[tokio::test]
 async fn a_guest_whose_server_ended_while_nobody_looked_is_ended_at_the_next_start() {
     let _turn = turn().await;
     let folder = tempfile::tempdir().expect("a folder");

@@ -87,6 +87,21 @@ mod tests {
     use std::process::{Command, Stdio};
 
     #[test]
+    fn a_pid_file_left_over_names_nobody() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ours = Process::of(i32::try_from(std::process::id()).expect("small")).expect("lives");
+        for start in [ours.start_time, ours.start_time + 1] {
+            let text = format!(r#"{{"pid":{},"startTime":{start},"address":"127.1.0.1"}}"#, ours.pid);
+            std::fs::write(folder.path().join("pid"), text).expect("written");
+            assert_eq!(Process::named_in(folder.path()), None, "we are no guest");
+        }
+        for text in ["", "{}", r#"{"pid":-1,"startTime":0}"#] {
+            std::fs::write(folder.path().join("pid"), text).expect("written");
+            assert_eq!(Process::named_in(folder.path()), None, "{text}");
+        }
+    }
+
+    #[test]
     fn a_process_is_known_by_number_and_start_and_folder() {
         let folder = Path::new("/nowhere/guests/i-1");
         let mut child = Command::new("/bin/sh")
@@ -104,6 +119,7 @@ mod tests {
         }
         assert!(process.keeps(folder));
         let stranger = Process { start_time: process.start_time + 1, ..process };
+        assert!(!stranger.keeps(folder));
         assert!(!stranger.signal(Signal::SIGKILL), "another process got the number");
         assert!(!process.keeps(Path::new("/nowhere/guests/i-2")), "another folder");
         assert!(process.signal(Signal::SIGKILL));
