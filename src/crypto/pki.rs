@@ -43,6 +43,20 @@ pub fn agent_uri(customer: crate::model::CustomerId, server: crate::model::Serve
     format!("urn:dispatcher:agent:{customer}:{server}")
 }
 
+/// The guest an agent's URI names.
+#[must_use]
+pub fn server_of_agent_uri(uri: &str) -> Option<crate::model::ServerId> {
+    let (customer, server) = uri.strip_prefix("urn:dispatcher:agent:")?.split_once(':')?;
+    customer.parse::<i64>().ok()?;
+    server.parse().ok().map(crate::model::ServerId)
+}
+
+/// The first certificate of a PEM text.
+#[must_use]
+pub fn first_der(cert_pem: &str) -> Option<CertificateDer<'static>> {
+    CertificateDer::from_pem_slice(cert_pem.as_bytes()).ok()
+}
+
 /// Why a certificate or TLS setting could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -73,13 +87,22 @@ pub enum Error {
     #[error("cannot make the check of peers' certificates: {0}")]
     Verifier(String),
     /// A name that cannot stand in a certificate.
-    #[error("\"{0}\" cannot stand in a certificate as a name")]
-    Name(String),
+    #[error("\"{name}\" cannot stand in a certificate as a name: {reason}")]
+    Name {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
 }
 
 impl Error {
     fn while_doing(what: &'static str) -> impl FnOnce(rcgen::Error) -> Self {
         move |source| Self::Certificate { what, source }
+    }
+
+    fn name(name: &str, reason: &rcgen::Error) -> Self {
+        Self::Name { name: name.to_owned(), reason: reason.to_string() }
     }
 }
 
@@ -329,7 +352,7 @@ pub fn serial_of(cert_der: &[u8]) -> Option<String> {
 /// The last moment a PEM certificate is good, to the second.
 #[must_use]
 pub fn not_after(cert_pem: &str) -> Option<Micros> {
-    let der = CertificateDer::from_pem_slice(cert_pem.as_bytes()).ok()?;
+    let der = first_der(cert_pem)?;
     let (_, cert) = X509Certificate::from_der(&der).ok()?;
     Some(Micros(cert.validity().not_after.timestamp().saturating_mul(1_000_000)))
 }
@@ -375,7 +398,7 @@ fn leaf(common_name: &str, names: &[String], life: Duration) -> Result<Certifica
     for name in names {
         params.subject_alt_names.push(match name.parse::<IpAddr>() {
             Ok(address) => SanType::IpAddress(address),
-            Err(_) => SanType::DnsName(name.as_str().try_into().map_err(|_| Error::Name(name.clone()))?),
+            Err(_) => SanType::DnsName(name.as_str().try_into().map_err(|e| Error::name(name, &e))?),
         });
     }
     Ok(params)
@@ -388,7 +411,7 @@ fn with_uri(
     usages: &[ExtendedKeyUsagePurpose],
 ) -> Result<CertificateParams, Error> {
     let mut params = leaf(uri, names, life)?;
-    params.subject_alt_names.push(SanType::URI(uri.try_into().map_err(|_| Error::Name(uri.to_owned()))?));
+    params.subject_alt_names.push(SanType::URI(uri.try_into().map_err(|e| Error::name(uri, &e))?));
     params.extended_key_usages = usages.to_vec();
     Ok(params)
 }
@@ -462,7 +485,7 @@ mod tests {
             Ok(uri)
         };
         let dialling = async {
-            let name = "peer.internal".try_into().map_err(|_| "name".to_owned())?;
+            let name = "peer.internal".try_into().expect("a DNS name");
             let mut tls =
                 TlsConnector::from(Arc::new(client)).connect(name, near).await.map_err(|e| e.to_string())?;
             tls.read_u8().await.map_err(|e| e.to_string())

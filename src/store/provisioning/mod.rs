@@ -5,11 +5,13 @@
 //! [`transition`], each with its condition; only *accept* and *cancel asked* write a job without naming its epoch.
 
 pub mod accept;
+pub mod agent;
 pub mod access;
 pub mod catalog;
 pub mod job;
 pub mod node;
 pub mod schema;
+pub mod seed;
 pub mod sequence;
 pub mod server;
 pub mod transition;

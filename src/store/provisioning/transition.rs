@@ -498,6 +498,11 @@ pub fn end(connection: &mut AnyConnection, end: &End) -> QueryResult<bool> {
 }
 
 fn after_end(connection: &mut AnyConnection, end: &End, now: i64) -> QueryResult<()> {
+    if end.state != JobState::Complete {
+        // Nobody need look any longer; what is seen later still becomes evidence.
+        let open = watch::table.filter(watch::job.eq(end.fence.job.to_string()).and(watch::done_at.is_null()));
+        diesel::update(open).set(watch::done_at.eq(Some(now))).execute(connection)?;
+    }
     if let Some(seen) = &end.seen {
         server::saw(connection, seen)?;
     }
@@ -569,4 +574,46 @@ pub fn needing_an_actor(connection: &mut AnyConnection, boot: Boot, limit: i64) 
     found.extend(due);
     found.extend(decided);
     Ok(found)
+}
+
+/// Hands a command to the guest's queue: attempt, row, watch and state in one commit. The row is the call, so the
+/// attempt is written with its outcome.
+///
+/// # Errors
+/// What the database reports.
+pub fn hand_over(
+    connection: &mut AnyConnection,
+    boot: Boot,
+    row: &Attempt,
+    command: &super::agent::NewCommand,
+    expected: &Watch,
+) -> QueryResult<bool> {
+    let fence = Fence { job: row.job, epoch: row.epoch };
+    if !may_act(connection, fence, boot, JobState::Running)? {
+        return Ok(false);
+    }
+    let now = connection.now()?.0;
+    let closed = AttemptRow {
+        started_at: now,
+        closed_at: Some(now),
+        outcome: AttemptOutcome::Ok.to_string(),
+        ..AttemptRow::from(row)
+    };
+    insert_new(diesel::insert_into(attempt::table).values(&closed).execute(connection))?;
+    super::agent::insert_command(connection, command)?;
+    let close = Close {
+        fence,
+        attempt: row.uid,
+        outcome: AttemptOutcome::Ok,
+        class: None,
+        evidence: row.evidence.clone(),
+        output: String::new(),
+        made: None,
+        seen: None,
+        then: Then::Await(expected.clone()),
+    };
+    progress(connection, &close)?;
+    let new = WatchRow { made_at: now, ..WatchRow::from(expected) };
+    insert_new(diesel::insert_into(watch::table).values(&new).execute(connection))?;
+    Ok(true)
 }
