@@ -111,23 +111,22 @@ async fn submit(house: &House, params: JobParams, description: &str) -> Result<H
 }
 
 async fn follow(house: &House, uid: JobUid) -> Result<History, Error> {
-    let mut told = 0;
+    let mut told = std::collections::HashSet::new();
     let deadline = tokio::time::Instant::now() + LIMIT * 2;
     while tokio::time::Instant::now() < deadline {
         let history = house.store.read(move |c| job::history(c, uid)).await.map_err(fault)?;
         let history = history.ok_or_else(|| Error::Demo("the job is gone".to_owned()))?;
         let ended = history.job.ended_at.is_some();
-        let mut lines = timeline(&history);
-        if !ended {
-            // The last line of an open job says what it waits for now; it is told when it stays.
-            lines.retain(|entry| entry.what != "waiting");
-        }
-        for entry in lines.iter().skip(told) {
+        for entry in timeline(&history) {
+            // What an open job waits for now is told by the verdict that ends the wait.
+            if entry.what == "why" || !told.insert((entry.at, entry.what, entry.text.clone())) {
+                continue;
+            }
             let since = entry.at.since(history.job.created_at);
-            let detail = entry.detail.as_deref().map_or_else(String::new, |d| format!("  [{d}]"));
+            let detail: String = entry.detail.as_deref().unwrap_or_default().chars().take(120).collect();
+            let detail = if detail.is_empty() { detail } else { format!("  [{detail}]") };
             say(&format!("   {:>6} ms  {}{detail}\n", since.as_millis(), entry.text));
         }
-        told = told.max(lines.len());
         match (ended, history.job.state) {
             (false, _) => tokio::time::sleep(LOOK).await,
             (true, JobState::Complete) => return Ok(history),
