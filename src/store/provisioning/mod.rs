@@ -5,6 +5,8 @@
 //! [`transition`], each with its condition; only *accept* and *cancel asked* write a job without naming its epoch.
 
 pub mod accept;
+pub mod access;
+pub mod catalog;
 pub mod job;
 pub mod node;
 pub mod schema;
