@@ -4,6 +4,7 @@
 //! its outcome. A refusal is definite, everything else is unknown.
 
 mod provider;
+pub mod simulated;
 
 pub use provider::{
     CallContext, CallError, Capabilities, Clouds, Credential, LaunchRequest, Machine, Provider, TokenClass,

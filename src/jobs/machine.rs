@@ -316,11 +316,9 @@ fn wait_out(facts: &Facts<'_>, open: &Attempt, quiet: Duration) -> Plan {
     let job = &facts.history.job;
     if job.why_code == LATE_CREATE {
         return match job.due_at {
-            Some(until) if until > facts.now => Plan::Quarantine {
-                until,
-                code: LATE_CREATE,
-                why: job.why.clone(),
-            },
+            Some(until) if until > facts.now => {
+                Plan::Quarantine { until, code: LATE_CREATE, why: job.why.clone() }
+            }
             _ => Plan::Resolve { attempt: open.uid, resend: false },
         };
     }
@@ -372,7 +370,8 @@ pub fn end_after_undo(history: &History) -> Plan {
         };
     }
     let seen = verdict_of_this_try(history).filter(|e| e.verdict == Verdict::Failed);
-    let (code, cause) = seen.map_or(("deadline", "not finished within its time limit"), |e| ("failed", &*e.text));
+    let (code, cause) =
+        seen.map_or(("deadline", "not finished within its time limit"), |e| ("failed", &*e.text));
     Plan::End {
         state: JobState::Failed,
         code: code.to_owned(),

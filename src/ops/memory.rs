@@ -6,7 +6,7 @@ pub fn memory_kib() -> Option<u64> {
     parse(&std::fs::read_to_string("/proc/self/status").ok()?)
 }
 
-/// The kernel writes `VmRSS:	    1234 kB` (proc(5)); its kB are KiB.
+/// The kernel writes `VmRSS:`, a tab and `1234 kB` (proc(5)); its kB are KiB.
 fn parse(status: &str) -> Option<u64> {
     let value = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     value.trim().strip_suffix("kB")?.trim().parse().ok()

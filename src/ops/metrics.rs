@@ -106,7 +106,7 @@ impl Metrics {
         Self { shared: Arc::new(Shared { registry, families }) }
     }
 
-    /// The page a scraper reads: OpenMetrics text, ending in `# EOF`.
+    /// The page a scraper reads: `OpenMetrics` text, ending in `# EOF`.
     #[must_use]
     pub fn encode(&self) -> String {
         let mut page = String::new();

@@ -4,6 +4,7 @@
 //! both into the text and as key-values, as in `log::info!(job = id; "job {id} ended")`.
 
 mod chain;
+pub mod failpoint;
 mod health;
 pub mod logging;
 mod memory;

@@ -65,6 +65,11 @@ impl Pulse {
         pulse
     }
 
+    /// Counts as a beat: the whole process stood still, so nothing is known about this thread.
+    pub(super) fn forgive(&self) {
+        self.last_ms.store(self.elapsed_ms(), Ordering::Relaxed);
+    }
+
     pub(super) fn lag_ms(&self) -> u64 {
         self.elapsed_ms().saturating_sub(self.last_ms.load(Ordering::Relaxed))
     }

@@ -63,6 +63,7 @@ impl<A: Supervised> Guard<A> {
                 break (Exit::Done, false);
             }
         };
+        drop(inbox);
         self.end(exit, gave_up);
     }
 
@@ -166,10 +167,11 @@ impl<A: Supervised> Body<A> {
             }
         })
         .await;
-        match (self.finish(name), exit) {
-            (Err(panic), Exit::Done) => panic,
-            (_, exit) => exit,
+        if let Err(panic) = self.finish(name) {
+            // The end was decided before: what is done must not be done again.
+            log::error!("{name} {panic}, while it was dropped after it {exit}");
         }
+        exit
     }
 
     /// Drops value and context without calling any hook on them.
@@ -218,17 +220,30 @@ struct Pump<A: Supervised> {
 }
 
 impl<A: Supervised> Pump<A> {
-    /// The next message with a mark for the time it is in work. Messages of recipients have no name.
+    /// The next message with a mark for the time it is in work; the two ways in take turns. Messages of recipients
+    /// have no name.
     fn next(&self, cx: &mut TaskContext<'_>) -> Option<(Envelope<A>, Busy)> {
         let mut inbox = self.inbox.borrow_mut();
-        if let Poll::Ready(Some(parcel)) = inbox.queue.poll_recv(cx) {
-            let busy = self.vitals.enter(self.incarnation, parcel.message);
-            return Some((parcel.envelope, busy));
+        inbox.others_first = !inbox.others_first;
+        for others in [inbox.others_first, !inbox.others_first] {
+            let next =
+                if others { self.next_of_others(&mut inbox, cx) } else { self.next_of_queue(&mut inbox, cx) };
+            if next.is_some() {
+                return next;
+            }
         }
-        match Pin::new(&mut inbox.others).poll_next(cx) {
-            Poll::Ready(Some(envelope)) => Some((envelope, self.vitals.enter(self.incarnation, "news"))),
-            Poll::Ready(None) | Poll::Pending => None,
-        }
+        None
+    }
+
+    fn next_of_queue(&self, inbox: &mut Inbox<A>, cx: &mut TaskContext<'_>) -> Option<(Envelope<A>, Busy)> {
+        let Poll::Ready(Some(parcel)) = inbox.queue.poll_recv(cx) else { return None };
+        let busy = self.vitals.enter(self.incarnation, parcel.message);
+        Some((parcel.envelope, busy))
+    }
+
+    fn next_of_others(&self, inbox: &mut Inbox<A>, cx: &mut TaskContext<'_>) -> Option<(Envelope<A>, Busy)> {
+        let Poll::Ready(Some(envelope)) = Pin::new(&mut inbox.others).poll_next(cx) else { return None };
+        Some((envelope, self.vitals.enter(self.incarnation, "news")))
     }
 }
 

@@ -20,7 +20,7 @@ pub struct Snapshot {
     pub key: String,
     /// `starting`, `running`, `backing-off`, `given-up` or `ended`.
     pub state: &'static str,
-    /// Messages that wait.
+    /// Messages that wait, without those of recipients.
     pub mailbox: usize,
     /// The oldest message in work, and since when.
     pub message: Option<(String, Micros)>,
@@ -194,7 +194,10 @@ impl Life {
     /// this; it is for futures that go on after the handler returned.
     #[must_use = "the mark ends when this is dropped"]
     pub fn enter(&self, message: &'static str) -> Busy {
-        self.vitals.enter(self.incarnation, message)
+        let busy = self.vitals.enter(self.incarnation, message);
+        // The guard sets its alarm when it is polled.
+        self.vitals.waker.wake();
+        busy
     }
 
     /// The actor's own mailbox, which outlives this life; nothing when `A` is another actor.

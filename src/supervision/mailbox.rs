@@ -54,6 +54,7 @@ pub(super) struct Parcel<A: Actor> {
 pub(super) struct Inbox<A: Actor> {
     pub(super) queue: UnboundedReceiver<Parcel<A>>,
     pub(super) others: AddressReceiver<A>,
+    pub(super) others_first: bool,
 }
 
 /// Counts a message for as long as it waits.
@@ -80,7 +81,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         let (others, from_others) = channel(limit);
         let permits = Arc::new(Semaphore::new(limit));
         let mailbox = Self { vitals, permits, limit, queue, others };
-        (mailbox, Inbox { queue: parcels, others: from_others })
+        (mailbox, Inbox { queue: parcels, others: from_others, others_first: false })
     }
 
     /// Sends a message and waits for its answer, but no longer than `limit`.
@@ -124,7 +125,8 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
     }
 
     /// A way in for one type of message, to be given to rooms that may not know this one. It has a queue of its own
-    /// with the same limit; its `try_send` tells full from closed.
+    /// with the same limit, which is actix's: every clone may always add one message more. Its `try_send` tells full
+    /// from closed.
     #[must_use]
     pub fn recipient<M>(&self) -> Recipient<M>
     where

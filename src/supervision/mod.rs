@@ -17,11 +17,15 @@
 
 mod arbiter;
 mod backoff;
+#[cfg(test)]
+mod facts;
 mod guard;
 mod life;
 mod limited;
 mod mailbox;
 mod supervisor;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_rt::System;
 use tokio::sync::watch;
@@ -197,8 +197,10 @@ impl Supervisor {
     fn watch(&self) {
         let (house, tick) = (Arc::downgrade(&self.shared), self.tick());
         let started = std::thread::Builder::new().name("lag-probe".to_owned()).spawn(move || {
+            let mut before = Instant::now();
             while let Some(shared) = Weak::upgrade(&house) {
-                Self { shared }.look();
+                Self { shared }.look(before.elapsed());
+                before = Instant::now();
                 std::thread::sleep(tick);
             }
         });
@@ -207,10 +209,16 @@ impl Supervisor {
         }
     }
 
-    fn look(&self) {
+    /// One look at every pulse, `away` after the one before. When this thread itself was held up for long, the
+    /// machine or the whole process stood still (stopped by a signal, a frozen guest): that blames no arbiter.
+    fn look(&self, away: Duration) {
+        let stalled = away > self.shared.lag_limit / 2;
         let limit = u64::try_from(self.shared.lag_limit.as_millis()).unwrap_or(u64::MAX);
         let mut late = Vec::new();
         for (name, watched) in &mut self.roster().arbiters {
+            if stalled {
+                watched.pulse.forgive();
+            }
             let lag = watched.pulse.lag_ms();
             if lag > limit && !watched.red {
                 watched.red = true;
@@ -224,5 +232,33 @@ impl Supervisor {
 
     fn roster(&self) -> MutexGuard<'_, Roster> {
         self.shared.roster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Health, Pulse, Supervisor, Watched};
+    use std::time::Duration;
+
+    #[actix_rt::test]
+    async fn a_process_that_stood_still_as_a_whole_blames_no_arbiter() {
+        let limit = Duration::from_millis(20);
+        let house = Supervisor::build(Health::new(), None, limit);
+        // This thread never gives its arbiter a turn, so the pulse stays where it is.
+        let arbiter = house.here();
+        let pulse = Pulse::start(&arbiter, limit);
+        house.roster().arbiters.insert("here", Watched { arbiter, pulse: pulse.clone(), red: false });
+        let late = || {
+            while pulse.lag_ms() <= 20 {
+                std::thread::yield_now();
+            }
+        };
+        late();
+        house.look(limit * 10);
+        assert!(!house.arbiters()[0].red);
+        late();
+        house.look(Duration::ZERO);
+        assert!(house.arbiters()[0].red && !house.shared.health.live().0);
+        assert!(house.fatal().await.starts_with("arbiter here has not moved for "));
     }
 }

@@ -5,6 +5,7 @@
 //! [`transition`], each with its condition; only *accept* and *cancel asked* write a job without naming its epoch.
 
 pub mod accept;
+pub mod agent;
 pub mod access;
 pub mod catalog;
 pub mod job;

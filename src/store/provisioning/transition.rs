@@ -570,3 +570,45 @@ pub fn needing_an_actor(connection: &mut AnyConnection, boot: Boot, limit: i64) 
     found.extend(decided);
     Ok(found)
 }
+
+/// Hands a command to the guest's queue: attempt, row, watch and state in one commit. The row is the call, so the
+/// attempt is written with its outcome.
+///
+/// # Errors
+/// What the database reports.
+pub fn hand_over(
+    connection: &mut AnyConnection,
+    boot: Boot,
+    row: &Attempt,
+    command: &super::agent::NewCommand,
+    expected: &Watch,
+) -> QueryResult<bool> {
+    let fence = Fence { job: row.job, epoch: row.epoch };
+    if !may_act(connection, fence, boot, JobState::Running)? {
+        return Ok(false);
+    }
+    let now = connection.now()?.0;
+    let closed = AttemptRow {
+        started_at: now,
+        closed_at: Some(now),
+        outcome: AttemptOutcome::Ok.to_string(),
+        ..AttemptRow::from(row)
+    };
+    insert_new(diesel::insert_into(attempt::table).values(&closed).execute(connection))?;
+    super::agent::insert_command(connection, command)?;
+    let close = Close {
+        fence,
+        attempt: row.uid,
+        outcome: AttemptOutcome::Ok,
+        class: None,
+        evidence: row.evidence.clone(),
+        output: String::new(),
+        made: None,
+        seen: None,
+        then: Then::Await(expected.clone()),
+    };
+    progress(connection, &close)?;
+    let new = WatchRow { made_at: now, ..WatchRow::from(expected) };
+    insert_new(diesel::insert_into(watch::table).values(&new).execute(connection))?;
+    Ok(true)
+}
