@@ -13,7 +13,9 @@ pub mod node;
 pub mod schema;
 pub mod sequence;
 pub mod server;
+pub mod session;
 pub mod transition;
+pub mod view;
 pub mod watch;
 
 use super::Error;
