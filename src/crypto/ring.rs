@@ -1,4 +1,10 @@
 //! The sealed envelope: `magic "DKM1" | alg u8 | key id 16 | nonce 24 (AES-256-GCM: 12) | ciphertext | tag 16`.
+//!
+//! Algorithm 1 is XChaCha20-Poly1305, 2 is AES-256-GCM. A list is each part behind its length (64 bits, big endian).
+//! The tag covers the list ("dispatcher/v1", "envelope", "header", header, "place", place), where the header is all
+//! before the ciphertext and the place the caller's [`Aad`], itself such a list. With HKDF-SHA256 without salt and
+//! the info "dispatcher/v1" 0 label 0 purpose, the cipher's key is HKDF(key, label "aead", purpose the algorithm's
+//! name) and the key id the first 16 bytes of HKDF(key, label "key-id", purpose "").
 
 use super::aead::Call;
 use super::{Aad, Algorithm, Error, Key, KeyId, Secret};
@@ -162,6 +168,7 @@ mod tests {
     use proptest::sample::Index;
 
     use super::{Aad, Algorithm, Error, Key, KeyRing, key_id_of};
+    use crate::crypto::hex;
 
     fn aad() -> Aad {
         Aad::new("test").with("tenant", "7")
@@ -180,6 +187,21 @@ mod tests {
             assert_eq!(sealed[5..21], *ring.active_id().as_bytes());
             assert_eq!(key_id_of(&sealed), Ok(ring.active_id()));
             assert_eq!(ring.open(&aad(), &sealed).map(|s| s.expose().to_vec()), Ok(b"plain".to_vec()));
+        }
+    }
+
+    /// Made by another implementation (Python's `cryptography`, with `HChaCha20` written out) from the description alone.
+    #[test]
+    fn envelopes_of_another_implementation_open() {
+        let ring = KeyRing::new(Key::from_bytes([5; 32]));
+        for sealed in [
+            "444b4d3101929391f4c6d7295ca63b0fb8f9cff03d000102030405060708090a0b0c0d0e0f1011121314151617ab7a0ba5e8fdb1ea\
+                645fc7260bb243bf674b4747f431b06ae499ceca9b",
+            "444b4d3102929391f4c6d7295ca63b0fb8f9cff03d000102030405060708090a0b84a118dfbea2729beaa66e49f08e9aa80fca2775\
+                eb0bbd508184db66e8",
+        ] {
+            let plain = ring.open(&aad(), &hex::decode(sealed).expect("hexadecimal"));
+            assert_eq!(plain.expect("it opens").expose(), b"kept for ever");
         }
     }
 

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use diesel::prelude::*;
+use tokio::sync::broadcast;
 
 use super::ports::{Applied, Change, Clock, JobStore, Place};
 use crate::model::{AccountId, Boot, CloudId, CustomerId, JobUid, Micros, RegionId, ServerId};
 use crate::store::provisioning::agent;
+use crate::ops::Metrics;
 use crate::store::provisioning::job::{self, History};
 use crate::store::provisioning::schema::{account, region};
 use crate::store::provisioning::sequence::{Sequence, Sequencer};
@@ -29,18 +31,73 @@ impl Clock for SystemClock {
     }
 }
 
+/// News of jobs whose rows changed: a hint to read again, never a fact. A slow reader loses the oldest.
+#[derive(Clone)]
+pub struct Changes(broadcast::Sender<JobUid>);
+
+impl Changes {
+    /// Changes a reader may lag behind before it loses some.
+    const LAG: usize = 4096;
+
+    /// A channel without readers.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(broadcast::Sender::new(Self::LAG))
+    }
+
+    /// Tells every reader.
+    pub fn tell(&self, job: JobUid) {
+        // No reader is as good as any.
+        drop(self.0.send(job));
+    }
+
+    /// A new reader.
+    #[must_use]
+    pub fn subscribe(&self) -> broadcast::Receiver<JobUid> {
+        self.0.subscribe()
+    }
+}
+
+impl Default for Changes {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// Rows in the provisioning database.
 pub struct SqlStore {
     store: Store,
     sequencer: Sequencer,
     boot: Boot,
+    changes: Changes,
+    metrics: Metrics,
 }
 
 impl SqlStore {
     /// Rows written in the name of this life.
     #[must_use]
-    pub const fn new(store: Store, sequencer: Sequencer, boot: Boot) -> Self {
-        Self { store, sequencer, boot }
+    pub const fn new(
+        store: Store,
+        sequencer: Sequencer,
+        boot: Boot,
+        changes: Changes,
+        metrics: Metrics,
+    ) -> Self {
+        Self { store, sequencer, boot, changes, metrics }
+    }
+}
+
+/// The job a change is about.
+fn job_of(change: &Change) -> JobUid {
+    match change {
+        Change::Claim { claim, .. } => claim.seen.job,
+        Change::Open { attempt, .. } | Change::Command { attempt, .. } => attempt.job,
+        Change::MayAct { fence, .. }
+        | Change::Wait { fence, .. }
+        | Change::Quarantine { fence, .. }
+        | Change::BeginUndo { fence, .. } => fence.job,
+        Change::Close(close) => close.fence.job,
+        Change::End(end) => end.fence.job,
     }
 }
 
@@ -52,7 +109,16 @@ impl JobStore for SqlStore {
 
     async fn apply(&self, change: Change) -> Result<Applied, Error> {
         let boot = self.boot;
-        self.store.write(move |c| apply(c, boot, &change)).await
+        let job = job_of(&change);
+        let ends = if let Change::End(end) = &change { Some(end.state) } else { None };
+        let applied = self.store.write(move |c| apply(c, boot, &change)).await?;
+        if applied == Applied::Done {
+            self.changes.tell(job);
+            if let Some(state) = ends {
+                self.metrics.job_ended("job", state.as_str());
+            }
+        }
+        Ok(applied)
     }
 
     async fn place(&self, id: AccountId, within: Option<RegionId>) -> Result<Option<Place>, Error> {

@@ -125,7 +125,7 @@ impl Client {
         };
         let why = format!("{}; jobs that need a credential wait", Chain(error));
         health.set(PART, State::Degraded, why);
-        if matches!(error, Error::Unavailable(Cause::Database)) {
+        if matches!(error, Error::Unavailable(Cause::Database | Cause::Keys)) {
             // It answers, so asking again costs nobody anything.
             self.breaker.succeeded();
         } else {
@@ -193,6 +193,7 @@ fn read(answer: Answer, by: &SealedBy, request_id: Uid) -> Result<Lease, Error> 
         Answer::Denied => Err(Error::Denied { request: request_id }),
         Answer::Later(LaterCause::Rate) => Err(Error::Busy),
         Answer::Later(LaterCause::Database) => Err(Error::Unavailable(Cause::Database)),
+        Answer::Later(LaterCause::Keys) => Err(Error::Unavailable(Cause::Keys)),
         Answer::Clock(theirs) => {
             let ours = Micros::wall();
             let apart: Duration = ours.since(theirs).max(theirs.since(ours));

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::model::Uid;
 
-/// Why a credential was not leased. [`Error::Denied`] is definite; with all others the asker waits and asks again.
+/// Why a credential was not leased. [`Error::Denied`] and [`Error::Invalid`] are definite; with all others the asker
+/// waits and asks again.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Too many are asking, here or at the key manager.
@@ -19,6 +20,9 @@ pub enum Error {
         /// The request.
         request: Uid,
     },
+    /// The question itself is wrong; nobody was asked.
+    #[error("the lease cannot be asked for: {0}")]
+    Invalid(String),
     /// The other side is not what it should be, or the clocks differ; needs an operator.
     #[error("the key manager cannot be used: {0}")]
     Protocol(String),
@@ -45,6 +49,9 @@ pub enum Cause {
     /// Its database does not answer.
     #[error("it cannot reach the credentials database")]
     Database,
+    /// It runs with another key-encryption key than the one that wrapped the data keys.
+    #[error("its key-encryption key does not fit its database; its log names the remedy")]
+    Keys,
     /// The client actor ended or failed over this very request.
     #[error("the request was interrupted")]
     Interrupted,
@@ -57,14 +64,15 @@ impl Error {
             Self::Busy => "busy",
             Self::Unavailable(_) => "unavailable",
             Self::Denied { .. } => "denied",
+            Self::Invalid(_) => "invalid",
             Self::Protocol(_) => "protocol",
             Self::TimedOut => "timed-out",
         }
     }
 
-    /// Whether asking again later may help without anybody's doing.
+    /// Whether asking the same again can never help.
     #[must_use]
     pub const fn is_definite(&self) -> bool {
-        matches!(self, Self::Denied { .. })
+        matches!(self, Self::Denied { .. } | Self::Invalid(_))
     }
 }

@@ -134,8 +134,10 @@ impl Km {
     /// Leases a credential. Asking twice is harmless: nothing is used up. Dropping the future drops the lease.
     ///
     /// # Errors
-    /// [`Error::Denied`] is definite; with any other the job waits and asks again.
+    /// [`Error::Denied`] and [`Error::Invalid`] are definite; with any other the job waits and asks again.
     pub async fn lease(&self, ask: Ask) -> Result<Lease, Error> {
+        // Checked here, so that one bad reference never looks like a fault of the connection.
+        wire::check_names(&ask.credential, &ask.purpose).map_err(|e| Error::Invalid(e.to_string()))?;
         match self.mailbox.ask(FetchLease(ask), self.limit).await {
             Ok(leased) => leased,
             Err(Unreachable::Full) => Err(Error::Busy),

@@ -91,7 +91,7 @@ pub(super) struct Manor {
     pub(super) address: SocketAddr,
     pub(super) settings: Settings,
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
-    _folder: TempDir,
+    pub(super) folder: TempDir,
 }
 
 pub(super) fn open_store(folder: &TempDir) -> Store {
@@ -110,8 +110,7 @@ impl Manor {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let (authority, transport) = (Authority::new(), Key::random());
-        let mut manor =
-            Self { authority, transport, credentials, address, settings, running: None, _folder: folder };
+        let mut manor = Self { authority, transport, credentials, address, settings, running: None, folder };
         manor.serve(listener);
         manor
     }

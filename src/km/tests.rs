@@ -11,6 +11,7 @@ use super::{Ask, Cause, Channel, Error, Km, Links, Settings, Target, frame};
 use crate::crypto::{Algorithm, Key, Secret};
 use crate::model::{AccountId, Boot, CustomerId, Micros};
 use crate::ops::{Chain, Health, Metrics, State};
+use crate::store;
 use crate::supervision::Supervisor;
 
 struct Client {
@@ -88,7 +89,8 @@ async fn every_denial_reads_the_same() {
     }
     assert_eq!(client.state(), Some(State::Ok), "a denial is no fault of the key manager");
     let invalid = Ask { purpose: "two words".to_owned(), ..ask() };
-    assert!(matches!(client.km.lease(invalid).await, Err(Error::Protocol(_))));
+    assert!(matches!(client.km.lease(invalid).await, Err(Error::Invalid(_))));
+    assert_eq!(client.state(), Some(State::Ok), "nor is a wrong question");
     assert!(client.km.lease(ask()).await.is_ok());
 }
 
@@ -109,6 +111,18 @@ async fn it_waits_out_a_key_manager_that_is_down() {
     until("leases are granted again", async || client.km.lease(ask()).await.is_ok()).await;
     assert!(since.elapsed() < Duration::from_secs(5));
     assert_eq!(client.state(), Some(State::Ok));
+}
+
+#[actix::test]
+async fn a_key_manager_without_its_database_lets_jobs_wait() {
+    let manor = Manor::start(server::Settings::default()).await;
+    let client = client(manor.target(), quick());
+    let url = format!("sqlite://{}/credentials.db", manor.folder.path().display());
+    let mut connection = store::Manager::new(&url).expect("a url").open().expect("a database");
+    store::CREDENTIALS.revert(&mut connection).expect("the tables are gone");
+    let error = client.km.lease(ask()).await.err().expect("there is no table");
+    assert!(matches!(error, Error::Unavailable(Cause::Database)), "{error}");
+    assert!(!error.is_definite());
 }
 
 #[actix::test]

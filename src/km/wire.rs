@@ -74,12 +74,8 @@ pub(crate) struct LeaseRequest {
 impl LeaseRequest {
     /// Checks the parts that are free text.
     pub(crate) fn check(&self) -> Result<(), WireError> {
-        let fits = |text: &str| {
-            (1..=MAX_NAME).contains(&text.len())
-                && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b))
-        };
-        let parts = [("credential", &self.credential), ("purpose", &self.purpose), ("node", &self.node)];
-        parts.iter().find(|(_, text)| !fits(text)).map_or(Ok(()), |(name, _)| Err(WireError::Name(name)))
+        check_names(&self.credential, &self.purpose)?;
+        check_name("node", &self.node)
     }
 
     /// How far the request's clock is from `now`, either way.
@@ -88,13 +84,25 @@ impl LeaseRequest {
     }
 }
 
+/// Checks what an asker chooses freely.
+pub(crate) fn check_names(credential: &str, purpose: &str) -> Result<(), WireError> {
+    check_name("credential", credential)?;
+    check_name("purpose", purpose)
+}
+
+fn check_name(part: &'static str, text: &str) -> Result<(), WireError> {
+    let fits = (1..=MAX_NAME).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b));
+    fits.then_some(()).ok_or(WireError::Name(part))
+}
+
 /// What the key manager says.
 pub(crate) enum Answer {
     /// Here it is.
     Lease(Granted),
     /// No, for good. Why stands in the key manager's audit only.
     Denied,
-    /// Not now: too many requests, or the credentials database does not answer.
+    /// Not now: too many requests, or the key manager lacks its database or its key.
     Later(LaterCause),
     /// The clocks differ by more than [`WINDOW`]; holds the key manager's.
     Clock(Micros),
@@ -108,6 +116,8 @@ pub(crate) enum LaterCause {
     Rate,
     /// The credentials database does not answer.
     Database,
+    /// The key-encryption key is not the right one.
+    Keys,
 }
 
 /// A granted credential.
@@ -322,6 +332,8 @@ pub(crate) mod tests {
     use crate::crypto::{Algorithm, Key, Secret};
     use crate::model::{AccountId, AttemptUid, CustomerId, JobUid, Micros, Uid};
 
+    type Change = fn(&mut Question);
+
     pub(crate) fn request() -> LeaseRequest {
         LeaseRequest {
             request_id: Uid::random(),
@@ -371,7 +383,6 @@ pub(crate) mod tests {
         let (channel, session) = (channel(), Session::random());
         let (question, bytes) = channel.seal_request(session, request()).expect("fits");
         let asked = channel.open_request(session, &bytes).expect("opens");
-        type Change = fn(&mut Question);
         let changes: [(&str, Change); 10] = [
             ("request id", |q| q.request.request_id = Uid::random()),
             ("request hash", |q| q.hash[0] ^= 1),

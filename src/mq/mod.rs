@@ -46,6 +46,8 @@ pub enum Nudge {
     Watch(WatchKind, WatchUid),
     /// A command waits for this guest.
     Guest(ServerId),
+    /// A guest answered a command of this job.
+    Reported(JobUid),
 }
 
 impl Nudge {
@@ -55,7 +57,7 @@ impl Nudge {
         match self {
             Self::Job(_) => Topic::Jobs,
             Self::Watch(WatchKind::Cloud, _) => Topic::Watches,
-            Self::Watch(WatchKind::Guest | WatchKind::Noop, _) => Topic::Work,
+            Self::Watch(WatchKind::Guest | WatchKind::Noop, _) | Self::Reported(_) => Topic::Work,
             Self::Guest(_) => Topic::Guests,
         }
     }

@@ -122,6 +122,7 @@ struct Buckets<K> {
     whose: &'static str,
     rate: Rate,
     buckets: HashMap<K, Bucket>,
+    swept: Option<Duration>,
 }
 
 struct Bucket {
@@ -138,7 +139,7 @@ const MAX_BUCKETS: usize = 10_000;
 
 impl<K: Eq + Hash> Buckets<K> {
     fn new(whose: &'static str, rate: Rate) -> Self {
-        Self { whose, rate, buckets: HashMap::new() }
+        Self { whose, rate, buckets: HashMap::new(), swept: None }
     }
 
     /// Takes one token, or says that none is left.
@@ -146,7 +147,7 @@ impl<K: Eq + Hash> Buckets<K> {
         let (rate, whose) = (self.rate, self.whose);
         let full = u64::from(rate.burst) * TOKEN;
         if self.buckets.len() >= MAX_BUCKETS && !self.buckets.contains_key(&key) {
-            self.buckets.retain(|_, bucket| bucket.refilled(rate, uptime) < full);
+            self.sweep(uptime);
             if self.buckets.len() >= MAX_BUCKETS {
                 return Some(Turn::Limited { whose: "memory", first: true });
             }
@@ -163,6 +164,18 @@ impl<K: Eq + Hash> Buckets<K> {
         // Half full again: the flood is over, the next one is news.
         bucket.alarmed &= bucket.tokens < full / 2;
         None
+    }
+}
+
+impl<K: Eq + Hash> Buckets<K> {
+    /// Drops the buckets that are full again. At most once a second, as it looks at all of them.
+    fn sweep(&mut self, uptime: Duration) {
+        let due = self.swept.is_none_or(|at| uptime.saturating_sub(at) >= Duration::from_secs(1));
+        if due {
+            let (rate, full) = (self.rate, u64::from(self.rate.burst) * TOKEN);
+            self.buckets.retain(|_, bucket| bucket.refilled(rate, uptime) < full);
+            self.swept = Some(uptime);
+        }
     }
 }
 

@@ -124,6 +124,10 @@ async fn lease(shared: &Shared, peer: &Peer, request: &LeaseRequest, now: Micros
             log::error!("key manager: {}", Chain(&e));
             Answer::Later(LaterCause::Database)
         }
+        Err(e @ CredentialError::Keys(_)) => {
+            log::error!("key manager: {}", Chain(&e));
+            Answer::Later(LaterCause::Keys)
+        }
         Err(e) => {
             refused(peer, request, &Chain(&e).to_string());
             Answer::Denied

@@ -11,6 +11,7 @@ pub mod catalog;
 pub mod job;
 pub mod node;
 pub mod schema;
+pub mod seed;
 pub mod sequence;
 pub mod server;
 pub mod session;

@@ -7,7 +7,9 @@ use super::{Asked, CredentialError, CredentialStore, Refusal};
 use crate::crypto::{Algorithm, Key, Secret};
 use crate::km::testkit::{CANARY, credential, open_store, place};
 use crate::model::{AccountId, CustomerId};
-use crate::store::Store;
+use crate::store::{AnyConnection, CREDENTIALS, Store};
+
+type Change = fn(&mut AnyConnection) -> QueryResult<usize>;
 
 struct Fixture {
     store: Store,
@@ -54,7 +56,7 @@ async fn what_was_entered_last_comes_out() {
     let f = fixture();
     assert_eq!(f.credentials.put(&place(), with_secret("old")).await.expect("kept"), 1);
     assert_eq!(f.credentials.put(&place(), credential()).await.expect("replaced"), 2);
-    let found = f.credentials.get(&asked(&place())).await.ok().expect("found");
+    let found = f.credentials.get(&asked(&place())).await.expect("found");
     assert_eq!(found.credential.secret.expose_text(), Some(CANARY));
     assert_eq!((found.place, found.version), (place(), 2));
 
@@ -83,7 +85,6 @@ async fn a_row_changed_in_the_database_opens_nothing() {
     f.credentials.put(&place(), credential()).await.expect("kept");
     let other = Place { reference: "cred-2".to_owned(), customer: CustomerId(9), ..place() };
     f.credentials.put(&other, with_secret("of another tenant")).await.expect("kept");
-    type Change = fn(&mut crate::store::AnyConnection) -> QueryResult<usize>;
     let changes: [(&str, Change); 4] = [
         ("tenant", |c| diesel::update(table::table.find("cred-1")).set(table::customer.eq(9)).execute(c)),
         ("account", |c| diesel::update(table::table.find("cred-1")).set(table::account.eq(3)).execute(c)),
@@ -101,7 +102,7 @@ async fn a_row_changed_in_the_database_opens_nothing() {
         };
         let refused = f.refused(&Place { customer, account, ..place() }).await;
         assert!(matches!(refused, Refusal::Sealed(_)), "{part}: {refused}");
-        let restore = |c: &mut crate::store::AnyConnection| {
+        let restore = |c: &mut AnyConnection| {
             diesel::update(table::table.find("cred-1"))
                 .set((
                     table::customer.eq(1),
@@ -116,7 +117,7 @@ async fn a_row_changed_in_the_database_opens_nothing() {
     }
     // The other tenant's sealed bytes in this tenant's row.
     let foreign = f.sealed("cred-2").await;
-    let copy = move |c: &mut crate::store::AnyConnection| {
+    let copy = move |c: &mut AnyConnection| {
         diesel::update(table::table.find("cred-1")).set(table::sealed.eq(&foreign)).execute(c)
     };
     f.store.write(copy).await.expect("written");
@@ -130,7 +131,7 @@ async fn an_old_row_put_back_is_noticed() {
     let old = f.sealed("cred-1").await;
     f.credentials.put(&place(), credential()).await.expect("replaced");
     assert!(f.credentials.get(&asked(&place())).await.is_ok());
-    let back = move |c: &mut crate::store::AnyConnection| {
+    let back = move |c: &mut AnyConnection| {
         let row = table::table.find("cred-1");
         diesel::update(row).set((table::sealed.eq(&old), table::version.eq(1))).execute(c)
     };
@@ -163,7 +164,21 @@ async fn a_new_key_encryption_key_takes_over_without_a_pause() {
     assert_eq!(during.rewrap(100).await.expect("nothing left"), 0);
     let after = CredentialStore::new(f.store.clone(), Kek::new(&new, Algorithm::default()));
     assert!(after.get(&asked(&place())).await.is_ok(), "the former key is not needed any more");
-    assert!(matches!(f.refused(&place()).await, Refusal::Sealed(_)), "and opens nothing any more");
+    let error = f.credentials.get(&asked(&place())).await.err().expect("it opens nothing any more");
+    assert!(matches!(error, CredentialError::Keys(_)), "{error}");
+}
+
+#[actix::test]
+async fn a_wrong_key_encryption_key_is_noticed_at_the_start() {
+    let f = fixture();
+    f.credentials.check().await.expect("an empty database fits every key");
+    f.credentials.put(&place(), credential()).await.expect("kept");
+    f.credentials.check().await.expect("its own key");
+    let wrong = CredentialStore::new(f.store.clone(), Kek::new(&Key::random(), Algorithm::default()));
+    let error = wrong.check().await.expect_err("another key");
+    assert!(matches!(error, CredentialError::Keys(_)), "{error}");
+    let error = wrong.put(&place(), credential()).await.expect_err("nothing is sealed under a doubtful key");
+    assert!(matches!(error, CredentialError::Keys(_)), "{error}");
 }
 
 #[actix::test]
@@ -188,4 +203,18 @@ async fn parts_have_limits() {
     }
     let long = with_secret(&"x".repeat(16 * 1024 + 1));
     assert!(matches!(f.credentials.put(&place(), long).await, Err(CredentialError::Invalid(_))));
+}
+
+#[actix::test]
+async fn the_tables_come_and_go_and_come() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite://{}/c.db", folder.path().display());
+    let mut c = crate::store::Manager::new(&url).expect("a url").open().expect("a database");
+    for _ in 0..2 {
+        CREDENTIALS.migrate(&mut c).expect("up");
+        assert_eq!(table::table.count().get_result::<i64>(&mut c), Ok(0));
+        assert_eq!(tenant_key::table.count().get_result::<i64>(&mut c), Ok(0));
+        CREDENTIALS.revert(&mut c).expect("down");
+        assert!(table::table.count().get_result::<i64>(&mut c).is_err());
+    }
 }

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as Diesel};
 
+use super::super::wire;
 use super::schema::{credential, tenant_key};
 use super::vault::{Credential, Kek, Place, TenantKeys};
 use crate::crypto::{self, Key};
-use crate::model::{CustomerId, Micros};
+use crate::model::{AccountId, CustomerId, Micros};
 use crate::store::{self, AnyConnection, Store};
 
 /// References whose newest version is remembered, so that an older row put back is noticed.
@@ -40,6 +41,9 @@ pub enum CredentialError {
     /// It must not be handed out; why is for the audit only.
     #[error("refused: {0}")]
     Refused(Refusal),
+    /// A tenant's data key does not open: this process has not the key-encryption key it should have.
+    #[error("the key-encryption key does not open the stored data keys; give the file that wrapped them")]
+    Keys(#[source] crypto::Error),
     /// The reference belongs to another tenant, so it cannot be written.
     #[error("credential {0} belongs to another tenant; choose another reference")]
     Taken(String),
@@ -71,7 +75,7 @@ pub enum Refusal {
         /// Newest version seen.
         newest: i64,
     },
-    /// The row or its data key does not open.
+    /// The row does not open, or its data key was altered.
     #[error("the row does not open: {0}")]
     Sealed(crypto::Error),
 }
@@ -109,12 +113,23 @@ struct KeyRow {
 }
 
 const ACTIVE: &str = "active";
+const REFERENCE: &str =
+    "a credential reference has 1 to 64 characters out of a-z, A-Z, 0-9, \".\", \"_\", \":\" and \"-\"";
 
 impl CredentialStore {
     /// Over an open credentials database (`store::CREDENTIALS`).
     #[must_use]
     pub fn new(store: Store, kek: Kek) -> Self {
         Self { shared: Arc::new(Shared { store, kek, newest: Mutex::default() }) }
+    }
+
+    /// Whether the key-encryption key opens the data keys, to be asked before serving.
+    ///
+    /// # Errors
+    /// [`CredentialError::Keys`] names the remedy.
+    pub async fn check(&self) -> Result<(), CredentialError> {
+        let rows = self.run_read(|c| tenant_key::table.order(tenant_key::id).load::<KeyRow>(c)).await?;
+        rows.iter().try_for_each(|row| self.unwrap_key(CustomerId(row.customer), row).map(drop))
     }
 
     /// Keeps a credential, or replaces the one of the same reference; a new endpoint or account is a new entry of
@@ -273,7 +288,10 @@ impl CredentialStore {
 
     fn unwrap_key(&self, customer: CustomerId, row: &KeyRow) -> Result<Key, CredentialError> {
         let key = self.shared.kek.unwrap(customer, &row.id, &row.wrapped);
-        key.map_err(|e| CredentialError::Refused(Refusal::Sealed(e)))
+        key.map_err(|e| match e {
+            crypto::Error::UnknownKey(_) => CredentialError::Keys(e),
+            _ => CredentialError::Refused(Refusal::Sealed(e)),
+        })
     }
 
     /// Notes the newest version seen; an older one was put back by somebody. What was seen is known for as long as
@@ -324,7 +342,7 @@ pub struct Asked<'a> {
     /// The tenant that asks.
     pub customer: CustomerId,
     /// The account it is needed for.
-    pub account: crate::model::AccountId,
+    pub account: AccountId,
 }
 
 fn insert(c: &mut AnyConnection, row: &Row) -> QueryResult<usize> {
@@ -352,9 +370,7 @@ fn check(place: &Place, entered: &Credential) -> Result<(), CredentialError> {
     let named = |text: &str, max: usize| {
         (1..=max).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
     };
-    if !named(&place.reference, 64) {
-        return Err(CredentialError::Invalid("a credential reference has 1 to 64 visible ASCII characters"));
-    }
+    wire::check_names(&place.reference, "entry").map_err(|_unfit| CredentialError::Invalid(REFERENCE))?;
     if !named(&place.endpoint, 255) {
         return Err(CredentialError::Invalid("a cloud endpoint id has 1 to 255 visible ASCII characters"));
     }
