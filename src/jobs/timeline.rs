@@ -168,7 +168,8 @@ pub(crate) mod samples {
 
     use super::*;
     use crate::model::{
-        AccountId, AttemptUid, CustomerId, Epoch, JobId, JobParams, JobUid, NoopParams, UserId, WatchKind, WatchUid,
+        AccountId, AttemptUid, CustomerId, Epoch, JobId, JobParams, JobUid, NoopParams, UserId, WatchKind,
+        WatchUid,
     };
 
     pub(crate) fn job(uid: JobUid) -> Job {

@@ -225,7 +225,8 @@ fn new_entries(history: &History, from: i64, sent: &mut HashSet<String>) -> Vec<
         .filter_map(|entry| {
             let mark = mark(&entry);
             // A mark is sent once even when its time moves (what a job waits for).
-            (entry.at.0 >= from && sent.insert(mark.clone())).then(|| (format!("{}.{mark}", entry.at.0), entry))
+            (entry.at.0 >= from && sent.insert(mark.clone()))
+                .then(|| (format!("{}.{mark}", entry.at.0), entry))
         })
         .collect()
 }

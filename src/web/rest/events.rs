@@ -18,13 +18,18 @@ pub(super) async fn events(
     opened(&request, payload, &state).await.map_err(|problem| problem.of(&request))
 }
 
-async fn opened(request: &HttpRequest, payload: web::Payload, state: &State) -> Result<HttpResponse, Problem> {
+async fn opened(
+    request: &HttpRequest,
+    payload: web::Payload,
+    state: &State,
+) -> Result<HttpResponse, Problem> {
     let caller = reader(request, payload, state, Resource::Job).await?;
     // Before the first read, so that no change falls between.
     let changes = state.registry.changes();
     let uid = find(state, caller.principal.customer, id_of(request)?).await?.job.uid;
     let seat = state.streams.seat(&caller.principal.access_key)?;
-    let last = request.headers().get("last-event-id").and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let last =
+        request.headers().get("last-event-id").and_then(|value| value.to_str().ok()).map(str::to_owned);
     let (line, answer) = Line::open(seat);
     let store = state.store.clone();
     actix_web::rt::spawn(async move {

@@ -21,7 +21,10 @@ impl Fields {
             Value::Object(left) => Ok(Self { path, left, known: Vec::new() }),
             other => {
                 let name = path.trim_end_matches('.');
-                Err(Problem::field(name, format!("{} must be a JSON object, not {}", thing(name), kind(&other))))
+                Err(Problem::field(
+                    name,
+                    format!("{} must be a JSON object, not {}", thing(name), kind(&other)),
+                ))
             }
         }
     }
@@ -58,7 +61,12 @@ impl Fields {
         }
     }
 
-    pub(super) fn integer(&mut self, name: &'static str, least: i64, most: i64) -> Result<Option<i64>, Problem> {
+    pub(super) fn integer(
+        &mut self,
+        name: &'static str,
+        least: i64,
+        most: i64,
+    ) -> Result<Option<i64>, Problem> {
         let Some(value) = self.take(name) else { return Ok(None) };
         match value.as_i64().filter(|n| (least..=most).contains(n)) {
             Some(n) => Ok(Some(n)),
@@ -69,12 +77,22 @@ impl Fields {
         }
     }
 
-    pub(super) fn needed_integer(&mut self, name: &'static str, least: i64, most: i64) -> Result<i64, Problem> {
+    pub(super) fn needed_integer(
+        &mut self,
+        name: &'static str,
+        least: i64,
+        most: i64,
+    ) -> Result<i64, Problem> {
         self.integer(name, least, most)?.ok_or_else(|| self.wrong(name, "is missing"))
     }
 
     /// A list of texts, with limits of its length and of all bytes together.
-    pub(super) fn texts(&mut self, name: &'static str, most: usize, bytes: usize) -> Result<Vec<String>, Problem> {
+    pub(super) fn texts(
+        &mut self,
+        name: &'static str,
+        most: usize,
+        bytes: usize,
+    ) -> Result<Vec<String>, Problem> {
         let text = format!("must be a list of 1 to {most} texts with {bytes} bytes together");
         let Some(Value::Array(values)) = self.take(name) else { return Err(self.wrong(name, &text)) };
         let texts: Option<Vec<String>> = values.into_iter().map(|v| v.as_str().map(str::to_owned)).collect();
@@ -201,7 +219,11 @@ mod tests {
             }
             let problem = fields.end().expect_err("unknown");
             assert_eq!(problem.at_fault(), Some(format!("params.{typo}").as_str()));
-            assert!(problem.detail().contains(&format!("did you mean params.{meant}?")), "{}", problem.detail());
+            assert!(
+                problem.detail().contains(&format!("did you mean params.{meant}?")),
+                "{}",
+                problem.detail()
+            );
         }
         assert_eq!(nearest("zzzzzz", &["name", "image"]), None);
         assert_eq!((distance("", "abc"), distance("abc", ""), distance("kitten", "sitting")), (3, 3, 3));
@@ -219,13 +241,21 @@ mod tests {
         assert!(fields.named("f").is_err());
         assert!(fields.needed_text("g", 9).expect_err("missing").detail().contains("field g is missing"));
         assert!(fields.end().is_ok());
-        assert!(Fields::of(json!([]), "").err().expect("a list").detail().contains("the body must be a JSON object"));
+        assert!(
+            Fields::of(json!([]), "")
+                .err()
+                .expect("a list")
+                .detail()
+                .contains("the body must be a JSON object")
+        );
     }
 
     #[test]
     fn things_are_named_by_number_or_name() {
         assert!(Named::Id(7).is(7, &[]) && Named::Text("7".into()).is(7, &[]));
-        assert!(Named::Text("small".into()).is(7, &["Small", "small"]) && !Named::Text("x".into()).is(7, &["y"]));
+        assert!(
+            Named::Text("small".into()).is(7, &["Small", "small"]) && !Named::Text("x".into()).is(7, &["y"])
+        );
         let names: Vec<String> = (0..20).map(|n| n.to_string()).collect();
         assert!(list(names.iter().map(String::as_str)).ends_with("11 and 8 more"));
     }

@@ -27,8 +27,10 @@ pub(super) fn query(request: &HttpRequest, known: &[&str]) -> Result<Vec<(String
         None => Ok(pairs),
         Some((name, _)) => {
             let name: String = name.chars().take(64).collect();
-            let hint = nearest(&name, known)
-                .map_or_else(|| format!("known are {}", known.join(", ")), |meant| format!("did you mean {meant}?"));
+            let hint = nearest(&name, known).map_or_else(
+                || format!("known are {}", known.join(", ")),
+                |meant| format!("did you mean {meant}?"),
+            );
             Err(Problem::field(name.clone(), format!("parameter {name} is not known; {hint}")))
         }
     }
@@ -37,7 +39,10 @@ pub(super) fn query(request: &HttpRequest, known: &[&str]) -> Result<Vec<(String
 fn number(name: &str, value: &str, least: i64, most: i64) -> Result<i64, Problem> {
     value.parse().ok().filter(|n| (least..=most).contains(n)).ok_or_else(|| {
         let value: String = value.chars().take(40).collect();
-        Problem::field(name, format!("parameter {name} must be a whole number from {least} to {most}, not \"{value}\""))
+        Problem::field(
+            name,
+            format!("parameter {name} must be a whole number from {least} to {most}, not \"{value}\""),
+        )
     })
 }
 
@@ -48,7 +53,9 @@ pub(super) fn filter(pairs: &[(String, String)]) -> Result<Filter, Problem> {
         match name.as_str() {
             "state" => filter.states.extend(states(value)?),
             "kind" => {
-                let kind = value.parse().map_err(|e: crate::model::InvalidKind| Problem::field("kind", e.to_string()))?;
+                let kind = value
+                    .parse()
+                    .map_err(|e: crate::model::InvalidKind| Problem::field("kind", e.to_string()))?;
                 filter.kind = Some(kind);
             }
             "server" => filter.server = Some(ServerId(number(name, value, 1, i64::MAX)?)),
@@ -67,9 +74,9 @@ fn states(value: &str) -> Result<Vec<JobState>, Problem> {
             found.extend(JobState::ALL.iter().filter(|state| !state.is_end()));
             continue;
         }
-        let state = word
-            .parse()
-            .map_err(|e: crate::model::InvalidWord| Problem::field("state", format!("{e}, and open for all before an end")))?;
+        let state = word.parse().map_err(|e: crate::model::InvalidWord| {
+            Problem::field("state", format!("{e}, and open for all before an end"))
+        })?;
         found.push(state);
     }
     Ok(found)
@@ -84,7 +91,11 @@ pub(super) async fn list(
     listed(&request, payload, &state).await.map_err(|problem| problem.of(&request))
 }
 
-async fn listed(request: &HttpRequest, payload: web::Payload, state: &State) -> Result<HttpResponse, Problem> {
+async fn listed(
+    request: &HttpRequest,
+    payload: web::Payload,
+    state: &State,
+) -> Result<HttpResponse, Problem> {
     let caller = reader(request, payload, state, Resource::Job).await?;
     let filter = filter(&query(request, &["state", "kind", "server", "before", "limit"])?)?;
     let customer = caller.principal.customer;
@@ -101,7 +112,9 @@ async fn listed(request: &HttpRequest, payload: web::Payload, state: &State) -> 
 pub(super) fn id_of(request: &HttpRequest) -> Result<JobId, Problem> {
     let text = request.match_info().query("id");
     let id = text.parse().ok().filter(|id| *id > 0).map(JobId);
-    id.ok_or_else(|| Problem::absent("id", format!("there is no job {}", text.chars().take(40).collect::<String>())))
+    id.ok_or_else(|| {
+        Problem::absent("id", format!("there is no job {}", text.chars().take(40).collect::<String>()))
+    })
 }
 
 /// A tenant's job with all that belongs to it.
@@ -144,7 +157,8 @@ pub(super) async fn output(
         let window = window(&query(&request, &["stream", "from", "limit"])?)?;
         let history = find(&state, caller.principal.customer, id_of(&request)?).await?;
         let (uid, from) = (history.job.uid, window.from);
-        let bytes = state.store.read(move |c| view::output(c, uid, window.stream, from, window.limit)).await?;
+        let bytes =
+            state.store.read(move |c| view::output(c, uid, window.stream, from, window.limit)).await?;
         Ok::<_, Problem>((from, bytes))
     };
     let (from, bytes) = read.await.map_err(|problem| problem.of(&request))?;
@@ -177,7 +191,9 @@ pub(in crate::web) fn window(pairs: &[(String, String)]) -> Result<Window, Probl
         match (name.as_str(), value.as_str()) {
             ("stream", "stdout") => window.stream = "stdout",
             ("stream", "stderr") => window.stream = "stderr",
-            ("stream", _) => return Err(Problem::field("stream", "parameter stream must be stdout or stderr")),
+            ("stream", _) => {
+                return Err(Problem::field("stream", "parameter stream must be stdout or stderr"));
+            }
             ("from", value) => window.from = number(name, value, 0, i64::MAX)?,
             ("limit", value) => {
                 let most = i64::try_from(WINDOW).unwrap_or(i64::MAX);

@@ -48,7 +48,10 @@ impl Wish {
     pub(super) fn read(mut fields: Fields) -> Result<Self, Problem> {
         let name = fields.needed_text("name", LONGEST_NAME)?;
         if name.chars().any(char::is_control) {
-            return Err(Problem::field("params.name", "field params.name holds a control character; leave it out"));
+            return Err(Problem::field(
+                "params.name",
+                "field params.name holds a control character; leave it out",
+            ));
         }
         let wish = Self {
             name,
@@ -69,10 +72,14 @@ impl Wish {
     /// The launch with every choice made; user data is sealed by the caller.
     pub(super) fn resolve(self, catalog: &Catalog) -> Result<LaunchParams, Problem> {
         let account = catalog.account.as_ref().ok_or_else(|| {
-            Problem::absent("account", "the account of your key does not exist any more; use a key of another")
+            Problem::absent(
+                "account",
+                "the account of your key does not exist any more; use a key of another",
+            )
         })?;
         let region = self.region_of(catalog, account)?;
-        let image = pick("image", self.image.as_ref(), catalog.images.iter().filter(|i| i.region == region.id))?;
+        let image =
+            pick("image", self.image.as_ref(), catalog.images.iter().filter(|i| i.region == region.id))?;
         let products = catalog.products.iter().filter(|p| p.region == region.id);
         let products = products.filter(|p| p.architecture == image.architecture || self.product.is_some());
         let product = pick("product", self.product.as_ref(), products)?;
@@ -124,7 +131,10 @@ impl Wish {
         let fits = |region: &&RegionRow| {
             has(self.image.as_ref(), catalog.images.iter().filter(|i| i.region == region.id))
                 && has(self.product.as_ref(), catalog.products.iter().filter(|p| p.region == region.id))
-                && has(self.data_center.as_ref(), catalog.data_centers.iter().filter(|d| d.region == region.id))
+                && has(
+                    self.data_center.as_ref(),
+                    catalog.data_centers.iter().filter(|d| d.region == region.id),
+                )
         };
         pick("region", None, own().filter(fits))
     }
@@ -203,15 +213,23 @@ fn pick<'a, T: Thing + 'a>(
     match (fitting.as_slice(), wanted) {
         ([one], _) => Ok(one),
         ([], Some(wanted)) => Err(absent(field, wanted)),
-        ([], None) => Err(Problem::field(path.clone(), format!("no {field} can be used here; name one in {path}"))),
+        ([], None) => {
+            Err(Problem::field(path.clone(), format!("no {field} can be used here; name one in {path}")))
+        }
         (many, Some(wanted)) => {
             let ids: Vec<String> = many.iter().map(|thing| thing.id().to_string()).collect();
             let ids = list(ids.iter().map(String::as_str));
-            Err(Problem::field(path.clone(), format!("{wanted} names several; give one of the numbers {ids} in {path}")))
+            Err(Problem::field(
+                path.clone(),
+                format!("{wanted} names several; give one of the numbers {ids} in {path}"),
+            ))
         }
         (many, None) => {
             let names = list(many.iter().map(|thing| thing.names()[0]));
-            Err(Problem::field(path.clone(), format!("{path} is missing and there are several: {names}; name one")))
+            Err(Problem::field(
+                path.clone(),
+                format!("{path} is missing and there are several: {names}; name one"),
+            ))
         }
     }
 }
@@ -317,7 +335,10 @@ pub(super) mod tests {
     #[test]
     fn names_numbers_and_names_of_the_provider_lead_to_the_same_launch() {
         let by_name = launch(json!({"name": "w", "image": "debian"})).expect("one choice of each");
-        assert_eq!((by_name.region, by_name.data_center, by_name.product), (RegionId(2), DataCenterId(2), ProductId(3)));
+        assert_eq!(
+            (by_name.region, by_name.data_center, by_name.product),
+            (RegionId(2), DataCenterId(2), ProductId(3))
+        );
         assert_eq!(by_name.budget, BillingCodeId(5));
         for image in [json!(3), json!("3"), json!("ami-3")] {
             assert_eq!(launch(json!({"name": "w", "image": image})).expect("the same"), by_name);
@@ -333,7 +354,12 @@ pub(super) mod tests {
             (json!({"name": "a\u{7}"}), 400, "params.name", "control character"),
             (json!({"name": "w"}), 400, "params.region", "several: East, West"),
             (json!({"name": "w", "region": "East"}), 400, "params.product", "several: small, large"),
-            (json!({"name": "w", "region": "West", "image": "ubuntu", "product": 4}), 400, "params.product", "architecture"),
+            (
+                json!({"name": "w", "region": "West", "image": "ubuntu", "product": 4}),
+                400,
+                "params.product",
+                "architecture",
+            ),
             (json!({"name": "w", "region": "North"}), 404, "params.region", "\"North\""),
             (json!({"name": "w", "image": 99}), 404, "params.image", "99"),
             (json!({"name": "w", "image": "debian", "dataCenter": 3}), 404, "params.dataCenter", "3"),
@@ -341,7 +367,11 @@ pub(super) mod tests {
             (json!({"name": "w", "dataCentre": 1}), 400, "params.dataCentre", "params.dataCenter?"),
         ] {
             let problem = launch(params.clone()).expect_err(&params.to_string());
-            assert_eq!((problem.status().as_u16(), problem.at_fault()), (status, Some(field)), "{params}: {problem}");
+            assert_eq!(
+                (problem.status().as_u16(), problem.at_fault()),
+                (status, Some(field)),
+                "{params}: {problem}"
+            );
             assert!(problem.detail().contains(said), "{params}: {problem}");
         }
     }

@@ -23,7 +23,9 @@ pub(super) async fn servers(
         let terminated = match query(&request, &["terminated"])?.first().map(|(_, value)| value.as_str()) {
             None | Some("false") => false,
             Some("true") => true,
-            Some(_) => return Err(Problem::field("terminated", "parameter terminated must be true or false")),
+            Some(_) => {
+                return Err(Problem::field("terminated", "parameter terminated must be true or false"));
+            }
         };
         let customer = caller.principal.customer;
         Ok(state.store.read(move |c| server::list(c, customer, None, terminated)).await?)

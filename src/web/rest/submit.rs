@@ -13,7 +13,8 @@ use super::{LONGEST_JOB, Problem, admit, show};
 use crate::access::{Action, Principal, Resource, Verb};
 use crate::crypto::{Aad, base64};
 use crate::model::{
-    CommandParams, CustomerId, JobId, JobKind, JobParams, JobUid, LaunchParams, NoopParams, ServerId, ServerParams,
+    CommandParams, CustomerId, JobId, JobKind, JobParams, JobUid, LaunchParams, NoopParams, ServerId,
+    ServerParams,
 };
 use crate::store::AnyConnection;
 use crate::store::provisioning::accept::Submit;
@@ -45,8 +46,9 @@ enum What {
 impl Asked {
     /// Reads the body of a submit.
     pub(super) fn read(bytes: &[u8]) -> Result<Self, Problem> {
-        let body: Value = serde_json::from_slice(bytes)
-            .map_err(|e| Problem::field("", format!("the body is no JSON: {e}; send {{\"kind\": …, \"params\": {{…}}}}")))?;
+        let body: Value = serde_json::from_slice(bytes).map_err(|e| {
+            Problem::field("", format!("the body is no JSON: {e}; send {{\"kind\": …, \"params\": {{…}}}}"))
+        })?;
         let mut fields = Fields::of(body, "")?;
         let kind = fields.needed_text("kind", 64)?;
         let params = fields.value("params").unwrap_or_else(|| Value::Object(serde_json::Map::new()));
@@ -56,7 +58,8 @@ impl Asked {
         fields.end()?;
         let kind: JobKind = kind.parse().map_err(|e: crate::model::InvalidKind| {
             let words: Vec<&str> = JobKind::ALL.iter().map(|kind| kind.as_str()).collect();
-            let meant = nearest(&kind, &words).map_or_else(String::new, |word| format!("; did you mean {word}?"));
+            let meant =
+                nearest(&kind, &words).map_or_else(String::new, |word| format!("; did you mean {word}?"));
             Problem::field("kind", format!("{e}{meant}"))
         })?;
         Ok(Self {
@@ -120,7 +123,11 @@ pub(super) async fn submit(
     accepted(&request, payload, &state).await.map_err(|problem| problem.of(&request))
 }
 
-async fn accepted(request: &HttpRequest, payload: web::Payload, state: &State) -> Result<HttpResponse, Problem> {
+async fn accepted(
+    request: &HttpRequest,
+    payload: web::Payload,
+    state: &State,
+) -> Result<HttpResponse, Problem> {
     // The weakest right first: who may not even look at jobs learns nothing about bodies.
     let (caller, bytes) = admit(request, payload, state, Action::new(Verb::Read, Resource::Job)).await?;
     let asked = Asked::read(&bytes)?;
@@ -185,8 +192,12 @@ async fn resolved(what: What, who: &Principal, state: &State) -> Result<(JobPara
 
 async fn name_of(customer: CustomerId, id: ServerId, state: &State) -> Result<String, Problem> {
     let row = state.store.read(move |c| server::by_id(c, customer, id)).await?;
-    row.map(|row| row.name)
-        .ok_or_else(|| Problem::absent("params.server", format!("there is no server {id}; list yours with GET /api/v1/servers")))
+    row.map(|row| row.name).ok_or_else(|| {
+        Problem::absent(
+            "params.server",
+            format!("there is no server {id}; list yours with GET /api/v1/servers"),
+        )
+    })
 }
 
 async fn launch(mut wish: Wish, who: &Principal, state: &State) -> Result<LaunchParams, Problem> {
@@ -201,7 +212,11 @@ async fn launch(mut wish: Wish, who: &Principal, state: &State) -> Result<Launch
     Ok(params)
 }
 
-fn all(c: &mut AnyConnection, customer: CustomerId, account: crate::model::AccountId) -> QueryResult<Catalog> {
+fn all(
+    c: &mut AnyConnection,
+    customer: CustomerId,
+    account: crate::model::AccountId,
+) -> QueryResult<Catalog> {
     Ok(Catalog {
         account: catalog::account(c, customer, account)?,
         regions: catalog::regions(c, customer)?,
@@ -227,7 +242,8 @@ mod tests {
     fn good_bodies_are_understood() {
         let asked = read(&json!({"kind": "noop", "deadlineSeconds": 5, "priority": -3})).expect("good");
         assert_eq!((asked.limit(), asked.priority), (Duration::from_secs(5), -3));
-        let asked = read(&json!({"kind": "run-command", "params": {"server": 7, "argv": ["ls"]}})).expect("good");
+        let asked =
+            read(&json!({"kind": "run-command", "params": {"server": 7, "argv": ["ls"]}})).expect("good");
         assert_eq!(asked.what, What::Run(ServerId(7), vec!["ls".to_owned()], 300));
         assert_eq!(asked.limit(), Duration::from_secs(3900));
         let asked = read(&json!({"kind": "stop-server", "params": {"server": 7}})).expect("good");
@@ -250,7 +266,11 @@ mod tests {
             (json!({"kind": "run-command", "params": {"server": 1}}), "params.argv", "1 to 256"),
             (json!({"kind": "run-command", "params": {"server": 1, "argv": []}}), "params.argv", "1 to 256"),
             (json!({"kind": "run-command", "params": {"server": 1, "argv": [""]}}), "params.argv", "program"),
-            (json!({"kind": "run-command", "params": {"server": 1, "argv": ["a\0"]}}), "params.argv", "zero byte"),
+            (
+                json!({"kind": "run-command", "params": {"server": 1, "argv": ["a\0"]}}),
+                "params.argv",
+                "zero byte",
+            ),
             (
                 json!({"kind": "run-command", "params": {"server": 1, "argv": ["a"], "timeoutSecs": 86401}}),
                 "params.timeoutSecs",
@@ -259,7 +279,11 @@ mod tests {
             (json!({"kind": "launch-server", "params": {}}), "params.name", "missing"),
         ] {
             let problem = read(&body).expect_err(&body.to_string());
-            assert_eq!((problem.status().as_u16(), problem.at_fault()), (400, Some(field)), "{body}: {problem}");
+            assert_eq!(
+                (problem.status().as_u16(), problem.at_fault()),
+                (400, Some(field)),
+                "{body}: {problem}"
+            );
             assert!(problem.detail().contains(said), "{body}: {problem}");
         }
         assert!(Asked::read(b"{").expect_err("cut").detail().contains("no JSON"));
