@@ -1,7 +1,12 @@
-//! The command line: one type a command, translated into calls of the rooms below.
+//! The command line: one type a role and an operator command. Translates what is typed into calls of other rooms and
+//! their answers into text; decides nothing itself.
 
+pub mod client;
 mod dev;
+pub mod jobs;
+pub mod table;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -20,6 +25,8 @@ struct Cli {
 enum Command {
     /// Run every role in one process on embedded parts
     Dev(dev::Args),
+    /// Ask for jobs and look at them
+    Jobs(jobs::Args),
     /// Run the guest's agent
     Agent(agent::Args),
     /// Carry out one command; started by the agent only
@@ -32,8 +39,25 @@ enum Command {
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Dev(args) => dev::main(args),
+        Command::Jobs(args) => client_main(&args),
         Command::Agent(args) => agent::main(args),
         Command::AgentShim(args) => agent::shim_main(&args),
+    }
+}
+
+/// Runs a client command: its text goes to standard output, what is wrong and what to do next to standard error.
+fn client_main(args: &jobs::Args) -> ExitCode {
+    crate::ops::logging::init("warn");
+    let mut out = std::io::stdout().lock();
+    let done = actix_rt::System::new().block_on(jobs::run(args, &mut out));
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            let text = format!("dispatcher: {}\n", crate::ops::Chain(&error));
+            // Nobody reading is no reason to hide the exit code.
+            drop(std::io::stderr().lock().write_all(text.as_bytes()));
+            ExitCode::from(error.exit_code())
+        }
     }
 }
 
