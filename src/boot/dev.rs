@@ -180,6 +180,7 @@ impl House {
             user_data: Arc::clone(&self.keys.ring),
             health: self.health.clone(),
             metrics: self.metrics.clone(),
+            supervisor: self.supervisor.clone(),
         };
         let state = web::State::new(parts, web::Limits::default());
         let api = self.folder.listener("api", self.options.listen)?;
