@@ -53,12 +53,8 @@ pub fn timeline(history: &History) -> Vec<Entry> {
 }
 
 fn accepted(job: &Job) -> Entry {
-    Entry::new(
-        job.created_at,
-        "accepted",
-        format!("queued as job {}, durable: {}", job.id, job.description),
-    )
-    .with(&format!("uid {}, request {}", job.uid, job.request))
+    Entry::new(job.created_at, "accepted", format!("queued as job {}, durable: {}", job.id, job.description))
+        .with(&format!("uid {}, request {}", job.uid, job.request))
 }
 
 /// The first claim. Its node is known only while that same claim holds.
@@ -225,6 +221,7 @@ pub(crate) mod samples {
             output: String::new(),
             started_at: Micros(times.0),
             closed_at: times.1.map(Micros),
+            quiet_until: None,
             version: 1,
         }
     }
