@@ -1,1 +1,20 @@
-//! Being built.
+//! Jobs: their steps, the pure plan of the next move, the driver that carries it out, and the actor around it.
+//!
+//! A job's truth is its rows; the actor is a cache of one claimed row and may die at any point. This room never
+//! assumes that an effect happened: it looks, or leaves the outcome unknown. The protocol stands in
+//! `docs/PROTOCOL.md`.
+
+mod actor;
+mod drive;
+mod error;
+pub mod machine;
+pub mod ports;
+mod request;
+mod sql;
+pub mod steps;
+pub mod timeline;
+pub mod watching;
+
+pub use actor::{JobActor, Spec, Wake};
+pub use error::Error;
+pub use sql::{Changes, SqlStore, SystemClock};

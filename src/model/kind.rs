@@ -3,7 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{AccountId, BillingCodeId, DataCenterId, GroupId, ImageId, ProductId, RegionId, ServerId};
+use super::{
+    AccountId, BillingCodeId, CloudId, DataCenterId, GroupId, ImageId, ProductId, RegionId, ServerId,
+};
 
 /// Kind of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -146,6 +148,8 @@ pub struct LaunchParams {
     pub description: String,
     /// Account that pays and whose credential is used.
     pub account: AccountId,
+    /// The account's cloud.
+    pub cloud: CloudId,
     /// Region of the data centre.
     pub region: RegionId,
     /// Where it is made.
@@ -160,16 +164,25 @@ pub struct LaunchParams {
     pub image: ImageId,
     /// The image's name at the provider.
     pub provider_image: String,
+    /// The image's platform, such as `UBUNTU`.
+    pub platform: String,
+    /// The image's architecture, `I32` or `I64`.
+    pub architecture: String,
     /// Billing code.
     pub budget: BillingCodeId,
     /// Colour or icon.
     pub label: Option<String>,
     /// Name of a key pair at the provider.
     pub keypair: Option<String>,
-    /// User data sealed under the install's key, because it may hold a secret; base64.
+    /// The client's user data, sealed because it may hold a secret; base64. See [`LaunchParams::USER_DATA`].
     pub sealed_user_data: Option<String>,
     /// Groups that own the server.
     pub groups: Vec<GroupId>,
+}
+
+impl LaunchParams {
+    /// Purpose under which user data is sealed before a job is stored.
+    pub const USER_DATA: &'static str = "job.user-data";
 }
 
 /// Parameters of the kinds that act on one existing server.

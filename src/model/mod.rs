@@ -12,9 +12,7 @@ pub use id::{
     AccountId, AgentId, AttemptUid, BillingCodeId, Boot, CloudId, CustomerId, DataCenterId, Epoch, GroupId,
     ImageId, InvalidUid, JobId, JobUid, ProductId, RegionId, RoleId, ServerId, Uid, UserId, WatchUid,
 };
-pub use kind::{
-    CommandParams, InvalidKind, JobKind, JobParams, LaunchParams, NoopParams, ServerParams,
-};
+pub use kind::{CommandParams, InvalidKind, JobKind, JobParams, LaunchParams, NoopParams, ServerParams};
 pub use state::{
     AttemptOutcome, ErrorClass, InvalidWord, JobState, PublicStatus, ServerStatus, Verdict, WatchKind,
 };

@@ -1,1 +1,93 @@
-//! Being built.
+//! The directory and the router: between the HTTP front end, the job actors, the guests' sessions and the databases.
+//!
+//! The registry actor forwards and never does work: one handler takes microseconds, what waits runs beside it. It is
+//! also where recovery lives: a plan over rows, carried out at boot, every few seconds and on every nudge, the same
+//! after a crash, a give-up or a takeover. No state of it is the truth; it can be rebuilt from the rows at any time.
+
+mod actor;
+mod directory;
+mod error;
+mod node;
+
+pub use actor::{RegistryActor, Running, Spec};
+pub use error::Error;
+pub use node::{Beat, NodeActor, NodeSpec};
+
+use std::time::Duration;
+
+use tokio::sync::broadcast;
+
+use crate::jobs::Changes;
+use crate::model::{CustomerId, JobId, JobUid};
+use crate::store::provisioning::accept::Submit;
+use crate::supervision::{Mailbox, Unreachable};
+
+/// Handle to the registry actor. Cheap to clone; usable from any thread.
+#[derive(Clone)]
+pub struct Registry {
+    mailbox: Mailbox<RegistryActor>,
+    changes: Changes,
+    limit: Duration,
+}
+
+/// A job that was accepted: durable when this is returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Submitted {
+    /// Its name.
+    pub uid: JobUid,
+    /// Its number; for a repeat, that of the first submit.
+    pub id: JobId,
+    /// False when an earlier submit with the same idempotency key made it.
+    pub fresh: bool,
+}
+
+impl Registry {
+    /// A handle over a running actor; `limit` bounds every request.
+    #[must_use]
+    pub const fn new(mailbox: Mailbox<RegistryActor>, changes: Changes, limit: Duration) -> Self {
+        Self { mailbox, changes, limit }
+    }
+
+    /// Stores a job and has it run. Dropping the future takes nothing back.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] (same key, other request), [`Error::Replayed`], [`Error::Busy`] and
+    /// [`Error::Unavailable`] (nothing stored), [`Error::Unknown`] (read again by the key).
+    pub async fn submit(&self, submit: Submit) -> Result<Submitted, Error> {
+        self.mailbox.ask(actor::SubmitJob(Box::new(submit)), self.limit).await.map_err(unreachable)?
+    }
+
+    /// Asks for the cancel of a tenant's job; who asked is kept with it. The job ends when nothing of it is left.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchJob`], [`Error::Ended`], and those of the database.
+    pub async fn cancel(&self, customer: CustomerId, id: JobId, who: String) -> Result<(), Error> {
+        self.mailbox.ask(actor::CancelJob { customer, id, who }, self.limit).await.map_err(unreachable)?
+    }
+
+    /// News of jobs whose rows changed: a hint to read again, never a fact. A slow reader loses the oldest.
+    #[must_use]
+    pub fn changes(&self) -> broadcast::Receiver<JobUid> {
+        self.changes.subscribe()
+    }
+
+    /// Takes no new jobs into work and waits for those at work to reach a place where they may stop, at most so
+    /// long. What is left is taken over by the next life. The number of jobs still at work.
+    pub async fn drain(&self, limit: Duration) -> usize {
+        let deadline = tokio::time::Instant::now() + limit;
+        loop {
+            match self.mailbox.ask(actor::Drain, self.limit).await {
+                Ok(0) | Err(_) => return 0,
+                Ok(left) if tokio::time::Instant::now() >= deadline => return left,
+                Ok(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+}
+
+fn unreachable(error: Unreachable) -> Error {
+    match error {
+        Unreachable::Full => Error::Busy,
+        Unreachable::Closed | Unreachable::TimedOut => Error::Unknown,
+    }
+}

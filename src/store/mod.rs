@@ -1,1 +1,20 @@
-//! Being built.
+//! The databases: connections by URL scheme, group commit, reads, and the query functions of each database.
+//!
+//! Everything that blocks on a database happens behind [`Store`]: writes go through one group-committing writer
+//! thread ([`Store::write`]), reads through a guarded pool of worker threads ([`Store::read`]). No other room opens a
+//! connection on an actor's thread. This room knows rows and conditions; it never decides what a job does next.
+
+mod connection;
+mod error;
+mod handle;
+mod reader;
+mod writer;
+
+pub mod analytics;
+pub mod provisioning;
+
+pub use connection::{
+    ANALYTICS, AnyConnection, CREDENTIALS, Database, InvalidUrl, Manager, PROVISIONING, Pool,
+};
+pub use error::Error;
+pub use handle::{Counters, Settings, Store};

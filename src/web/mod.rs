@@ -1,1 +1,22 @@
-//! Being built.
+//! HTTP: three listeners, one route table ([`routes`]), and handlers that only translate: parse, one call, status.
+//!
+//! - [`api_server`]: the dated API (`/api/enstratus`), the native API (`/api/v1`) and the console; plain, loopback.
+//! - [`agent_server`]: TLS only, for guests.
+//! - [`ops_server`]: health and metrics.
+//!
+//! Nothing here decides anything about jobs, and nothing is let in unless a route asks who it is: see [`auth`].
+
+pub mod auth;
+pub mod body;
+pub mod console;
+pub mod enstratus;
+pub mod error;
+pub mod ops;
+pub mod rest;
+pub mod routes;
+mod server;
+mod state;
+
+pub use error::Fault;
+pub use server::{agent_server, api_server, ops_server};
+pub use state::{Limits, Parts, RequestId, State};

@@ -1,0 +1,188 @@
+//! The job core's rows and clock as they are in production.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use diesel::prelude::*;
+use tokio::sync::broadcast;
+
+use super::ports::{Applied, Change, Clock, JobStore, Place};
+use crate::model::{AccountId, Boot, CloudId, CustomerId, JobUid, Micros, RegionId, ServerId};
+use crate::store::provisioning::agent;
+use crate::ops::Metrics;
+use crate::store::provisioning::job::{self, History};
+use crate::store::provisioning::schema::{account, region};
+use crate::store::provisioning::sequence::{Sequence, Sequencer};
+use crate::store::provisioning::server::{self, ServerRow};
+use crate::store::provisioning::transition::{self, Opened};
+use crate::store::{AnyConnection, Error, Store};
+
+/// The system's clock.
+pub struct SystemClock;
+
+#[async_trait(?Send)]
+impl Clock for SystemClock {
+    fn now(&self) -> Micros {
+        Micros::wall()
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+}
+
+/// News of jobs whose rows changed: a hint to read again, never a fact. A slow reader loses the oldest.
+#[derive(Clone)]
+pub struct Changes(broadcast::Sender<JobUid>);
+
+impl Changes {
+    /// Changes a reader may lag behind before it loses some.
+    const LAG: usize = 4096;
+
+    /// A channel without readers.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(broadcast::Sender::new(Self::LAG))
+    }
+
+    /// Tells every reader.
+    pub fn tell(&self, job: JobUid) {
+        // No reader is as good as any.
+        drop(self.0.send(job));
+    }
+
+    /// A new reader.
+    #[must_use]
+    pub fn subscribe(&self) -> broadcast::Receiver<JobUid> {
+        self.0.subscribe()
+    }
+}
+
+impl Default for Changes {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Rows in the provisioning database.
+pub struct SqlStore {
+    store: Store,
+    sequencer: Sequencer,
+    boot: Boot,
+    changes: Changes,
+    metrics: Metrics,
+}
+
+impl SqlStore {
+    /// Rows written in the name of this life.
+    #[must_use]
+    pub const fn new(
+        store: Store,
+        sequencer: Sequencer,
+        boot: Boot,
+        changes: Changes,
+        metrics: Metrics,
+    ) -> Self {
+        Self { store, sequencer, boot, changes, metrics }
+    }
+}
+
+/// The job a change is about.
+fn job_of(change: &Change) -> JobUid {
+    match change {
+        Change::Claim { claim, .. } => claim.seen.job,
+        Change::Open { attempt, .. } | Change::Command { attempt, .. } => attempt.job,
+        Change::MayAct { fence, .. }
+        | Change::Wait { fence, .. }
+        | Change::Quarantine { fence, .. }
+        | Change::BeginUndo { fence, .. } => fence.job,
+        Change::Close(close) => close.fence.job,
+        Change::End(end) => end.fence.job,
+    }
+}
+
+#[async_trait(?Send)]
+impl JobStore for SqlStore {
+    async fn history(&self, uid: JobUid) -> Result<Option<History>, Error> {
+        self.store.read(move |c| job::history(c, uid)).await
+    }
+
+    async fn apply(&self, change: Change) -> Result<Applied, Error> {
+        let boot = self.boot;
+        let job = job_of(&change);
+        let ends = if let Change::End(end) = &change { Some(end.state) } else { None };
+        let applied = self.store.write(move |c| apply(c, boot, &change)).await?;
+        if applied == Applied::Done {
+            self.changes.tell(job);
+            if let Some(state) = ends {
+                self.metrics.job_ended("job", state.as_str());
+            }
+        }
+        Ok(applied)
+    }
+
+    async fn place(&self, id: AccountId, within: Option<RegionId>) -> Result<Option<Place>, Error> {
+        self.store.read(move |c| place(c, id, within)).await
+    }
+
+    async fn server(&self, customer: CustomerId, id: ServerId) -> Result<Option<ServerRow>, Error> {
+        self.store.read(move |c| server::by_id(c, customer, id)).await
+    }
+
+    async fn new_number(&self) -> Result<i64, Error> {
+        self.sequencer.next(Sequence::Resource).await
+    }
+}
+
+fn place(c: &mut AnyConnection, id: AccountId, within: Option<RegionId>) -> QueryResult<Option<Place>> {
+    let found: Option<(String, String, i64)> = account::table
+        .find(id.0)
+        .select((account::account_number, account::credential, account::cloud))
+        .first(c)
+        .optional()?;
+    let Some((account_number, credential, cloud)) = found else { return Ok(None) };
+    let name: Option<String> = match within {
+        Some(id) => region::table.find(id.0).select(region::provider_id).first(c).optional()?,
+        None => Some(String::new()),
+    };
+    Ok(name.map(|region| Place { account_number, credential, cloud: CloudId(cloud), region }))
+}
+
+fn apply(c: &mut AnyConnection, boot: Boot, change: &Change) -> QueryResult<Applied> {
+    let done = |stored: bool| if stored { Applied::Done } else { Applied::Fenced };
+    match change {
+        Change::Claim { claim, open } => {
+            if !transition::claim(c, claim)? {
+                return Ok(Applied::Fenced);
+            }
+            match open {
+                Some(attempt) => Ok(opened(transition::open_attempt(c, boot, claim.to, attempt, None)?)),
+                None => Ok(Applied::Done),
+            }
+        }
+        Change::Open { attempt, state, server, agent } => {
+            let outcome = transition::open_attempt(c, boot, *state, attempt, *server)?;
+            if let (Opened::Yes, Some(new)) = (outcome, agent) {
+                agent::insert(c, new)?;
+            }
+            Ok(opened(outcome))
+        }
+        Change::MayAct { fence, state } => transition::may_act(c, *fence, boot, *state).map(done),
+        Change::Command { attempt, command, watch } => {
+            transition::hand_over(c, boot, attempt, command, watch).map(done)
+        }
+        Change::Close(close) => transition::close_attempt(c, close).map(done),
+        Change::Wait { fence, waiting } => transition::wait(c, *fence, waiting).map(done),
+        Change::Quarantine { fence, waiting } => transition::quarantine(c, *fence, waiting).map(done),
+        Change::BeginUndo { fence, why } => transition::begin_undo(c, *fence, boot, why).map(done),
+        Change::End(end) => transition::end(c, end).map(done),
+    }
+}
+
+const fn opened(outcome: Opened) -> Applied {
+    match outcome {
+        Opened::Yes => Applied::Done,
+        Opened::Fenced => Applied::Fenced,
+        Opened::Busy => Applied::Busy,
+    }
+}

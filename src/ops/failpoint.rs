@@ -1,0 +1,114 @@
+//! Named places at which a process can be made to die, to prove that dying there loses nothing.
+//!
+//! Always compiled in, so that the tested binary is the shipped one; armed only through an inherited descriptor, so
+//! that no setting, variable or request can arm them.
+
+use std::io::{Read as _, Write as _};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Every place, in the order a job passes them.
+pub const PLACES: &[&str] = &[
+    "intent.before",
+    "intent.after",
+    "call.before",
+    "call.after",
+    "record.before",
+    "record.after",
+    "watch.before",
+    "watch.after",
+    "verdict.before",
+    "verdict.after",
+];
+
+struct Armed {
+    place: String,
+    remaining: AtomicU32,
+    log: Option<std::path::PathBuf>,
+    sabotage: Vec<String>,
+}
+
+static ARMED: OnceLock<Armed> = OnceLock::new();
+
+/// What an armed descriptor says.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Order {
+    #[serde(default)]
+    place: String,
+    #[serde(default)]
+    hits: u32,
+    log: Option<std::path::PathBuf>,
+    #[serde(default)]
+    sabotage: Vec<String>,
+}
+
+/// A descriptor that does not say where to die.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It cannot be read.
+    #[error("descriptor {fd} for failpoints cannot be read")]
+    Read {
+        /// The descriptor.
+        fd: i32,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is no order.
+    #[error("descriptor {fd} holds no failpoint order")]
+    Order {
+        /// The descriptor.
+        fd: i32,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// Arms the place an inherited descriptor names: JSON `{"place", "hits", "log"}`; the process dies by `SIGKILL` at
+/// that hit of the place and leaves a line in the log. In builds with deliberate faults, `sabotage` lists them.
+///
+/// # Errors
+/// When the descriptor cannot be read or does not hold an order.
+pub fn arm(fd: i32) -> Result<(), Error> {
+    let mut text = String::new();
+    std::fs::File::open(format!("/proc/self/fd/{fd}"))
+        .and_then(|mut file| file.read_to_string(&mut text))
+        .map_err(|source| Error::Read { fd, source })?;
+    let order: Order = serde_json::from_str(&text).map_err(|source| Error::Order { fd, source })?;
+    let armed = Armed {
+        place: order.place,
+        remaining: AtomicU32::new(order.hits),
+        log: order.log,
+        sabotage: order.sabotage,
+    };
+    drop(ARMED.set(armed));
+    Ok(())
+}
+
+/// Passes a place; dies there when it is armed and its hits are used up.
+pub fn hit(place: &'static str) {
+    let Some(armed) = ARMED.get() else { return };
+    if armed.place != place || armed.remaining.fetch_sub(1, Ordering::SeqCst) != 1 {
+        return;
+    }
+    if let Some(path) = &armed.log {
+        let written =
+            std::fs::OpenOptions::new().append(true).create(true).open(path).and_then(|mut file| {
+                file.write_all(format!("{place}\n").as_bytes())?;
+                file.sync_data()
+            });
+        if let Err(error) = written {
+            log::error!("the place {place} could not be logged: {error}");
+        }
+    }
+    let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGKILL);
+}
+
+/// Whether a deliberate fault is switched on. Never in a build without the feature `sabotage`.
+#[must_use]
+pub fn sabotaged(fault: &str) -> bool {
+    cfg!(feature = "sabotage")
+        && ARMED.get().is_some_and(|armed| armed.sabotage.iter().any(|name| name == fault))
+}

@@ -1,0 +1,348 @@
+//! Counters, gauges and histograms, in one fixed set.
+//!
+//! Labels take only words of this program (`&'static str`), never ids or text from outside, so the number of series
+//! has a bound.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// Bounds in seconds: half a millisecond, a quick commit, up to ten seconds, longer than any request may take.
+const SECONDS: [f64; 14] =
+    [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Kind {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindState {
+    kind: &'static str,
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindOutcome {
+    kind: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateOnly {
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct VerdictOnly {
+    verdict: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Topic {
+    topic: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Request {
+    method: &'static str,
+    status: &'static str,
+}
+
+/// The metrics of this process. Cloning is cheap; all clones count into the same place. Recording never blocks on
+/// more than a short lock and never fails.
+#[derive(Clone)]
+pub struct Metrics {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    registry: Registry,
+    families: Families,
+}
+
+struct Families {
+    jobs_submitted: Family<Kind, Counter>,
+    jobs_ended: Family<KindState, Counter>,
+    attempts: Family<KindOutcome, Counter>,
+    commits: Counter,
+    commit_items: Counter,
+    commit_seconds: Histogram,
+    store_queue_depth: Gauge,
+    http_requests: Family<Request, Counter>,
+    http_seconds: Histogram,
+    agents_connected: Gauge,
+    agent_commands: Family<Outcome, Counter>,
+    heartbeats: Family<Outcome, Counter>,
+    actor_restarts: Family<Kind, Counter>,
+    actor_panics: Family<Kind, Counter>,
+    open_jobs: Family<StateOnly, Gauge>,
+    oldest_waiting_seconds: Gauge,
+    verdicts: Family<VerdictOnly, Counter>,
+    km_leases: Family<Outcome, Counter>,
+    nudges: Family<Topic, Counter>,
+}
+
+impl Metrics {
+    /// All families registered, nothing counted.
+    #[must_use]
+    pub fn new() -> Self {
+        let families = Families::new();
+        let mut registry = Registry::with_prefix("dispatcher");
+        families.register_jobs(&mut registry);
+        families.register_store_and_http(&mut registry);
+        families.register_actors_and_agents(&mut registry);
+        Self { shared: Arc::new(Shared { registry, families }) }
+    }
+
+    /// The page a scraper reads: `OpenMetrics` text, ending in `# EOF`.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        let mut page = String::new();
+        if prometheus_client::encoding::text::encode(&mut page, &self.shared.registry).is_err() {
+            log::error!("the metrics page could not be written");
+        }
+        page
+    }
+
+    /// A job was accepted.
+    pub fn job_submitted(&self, kind: &'static str) {
+        self.families().jobs_submitted.get_or_create(&Kind { kind }).inc();
+    }
+
+    /// A job came to an end.
+    pub fn job_ended(&self, kind: &'static str, state: &'static str) {
+        self.families().jobs_ended.get_or_create(&KindState { kind, state }).inc();
+    }
+
+    /// One call to the outside got its outcome.
+    pub fn attempt(&self, kind: &'static str, outcome: &'static str) {
+        self.families().attempts.get_or_create(&KindOutcome { kind, outcome }).inc();
+    }
+
+    /// One transaction was committed, with so many writes in it.
+    pub fn commit(&self, items: u64, took: Duration) {
+        self.families().commits.inc();
+        self.families().commit_items.inc_by(items);
+        self.families().commit_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Requests waiting at the database door.
+    pub fn store_queue_depth(&self, depth: usize) {
+        self.families().store_queue_depth.set(level(depth));
+    }
+
+    /// One HTTP request was answered. `status` is shown as its class, such as `2xx`.
+    pub fn http_request(&self, method: &str, status: u16, took: Duration) {
+        let request = Request { method: known_method(method), status: status_class(status) };
+        self.families().http_requests.get_or_create(&request).inc();
+        self.families().http_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Guests connected now.
+    pub fn agents_connected(&self, count: usize) {
+        self.families().agents_connected.set(level(count));
+    }
+
+    /// A command to a guest got its outcome.
+    pub fn agent_command(&self, outcome: &'static str) {
+        self.families().agent_commands.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// A heartbeat came, or did not.
+    pub fn heartbeat(&self, outcome: &'static str) {
+        self.families().heartbeats.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// An actor was restarted.
+    pub fn actor_restarted(&self, kind: &'static str) {
+        self.families().actor_restarts.get_or_create(&Kind { kind }).inc();
+    }
+
+    /// An actor panicked.
+    pub fn actor_panicked(&self, kind: &'static str) {
+        self.families().actor_panics.get_or_create(&Kind { kind }).inc();
+    }
+
+    /// Jobs in an open state now.
+    pub fn open_jobs(&self, state: &'static str, count: usize) {
+        self.families().open_jobs.get_or_create(&StateOnly { state }).set(level(count));
+    }
+
+    /// How long the oldest job that nobody runs has been waiting; whole seconds.
+    pub fn oldest_waiting(&self, waited: Duration) {
+        self.families().oldest_waiting_seconds.set(i64::try_from(waited.as_secs()).unwrap_or(i64::MAX));
+    }
+
+    /// A verdict about a watched effect was reached.
+    pub fn verdict(&self, verdict: &'static str) {
+        self.families().verdicts.get_or_create(&VerdictOnly { verdict }).inc();
+    }
+
+    /// A credential was asked of the key manager.
+    pub fn km_lease(&self, outcome: &'static str) {
+        self.families().km_leases.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// A nudge went to the queue.
+    pub fn nudge(&self, topic: &'static str) {
+        self.families().nudges.get_or_create(&Topic { topic }).inc();
+    }
+
+    fn families(&self) -> &Families {
+        &self.shared.families
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Families {
+    fn new() -> Self {
+        Self {
+            jobs_submitted: Family::default(),
+            jobs_ended: Family::default(),
+            attempts: Family::default(),
+            commits: Counter::default(),
+            commit_items: Counter::default(),
+            commit_seconds: Histogram::new(SECONDS),
+            store_queue_depth: Gauge::default(),
+            http_requests: Family::default(),
+            http_seconds: Histogram::new(SECONDS),
+            agents_connected: Gauge::default(),
+            agent_commands: Family::default(),
+            heartbeats: Family::default(),
+            actor_restarts: Family::default(),
+            actor_panics: Family::default(),
+            open_jobs: Family::default(),
+            oldest_waiting_seconds: Gauge::default(),
+            verdicts: Family::default(),
+            km_leases: Family::default(),
+            nudges: Family::default(),
+        }
+    }
+
+    fn register_jobs(&self, to: &mut Registry) {
+        to.register("jobs_submitted", "Jobs accepted", self.jobs_submitted.clone());
+        to.register("jobs_ended", "Jobs that came to an end", self.jobs_ended.clone());
+        to.register("attempts", "Calls to the outside, by outcome", self.attempts.clone());
+        to.register("open_jobs", "Jobs that have not ended, by state", self.open_jobs.clone());
+        let oldest = self.oldest_waiting_seconds.clone();
+        to.register("oldest_waiting_seconds", "Age of the oldest job nobody runs", oldest);
+        to.register("verdicts", "Verdicts about watched effects", self.verdicts.clone());
+        to.register("km_leases", "Credentials asked of the key manager", self.km_leases.clone());
+        to.register("nudges", "Nudges sent to the queue", self.nudges.clone());
+    }
+
+    fn register_store_and_http(&self, to: &mut Registry) {
+        to.register("commits", "Transactions committed", self.commits.clone());
+        to.register("commit_items", "Writes inside committed transactions", self.commit_items.clone());
+        to.register("commit_seconds", "Duration of commits", self.commit_seconds.clone());
+        to.register("store_queue_depth", "Requests waiting at the database", self.store_queue_depth.clone());
+        to.register("http_requests", "HTTP requests answered", self.http_requests.clone());
+        to.register("http_seconds", "Duration of HTTP requests", self.http_seconds.clone());
+    }
+
+    fn register_actors_and_agents(&self, to: &mut Registry) {
+        to.register("agents_connected", "Guests connected now", self.agents_connected.clone());
+        to.register("agent_commands", "Commands to guests, by outcome", self.agent_commands.clone());
+        to.register("heartbeats", "Heartbeats of guests, by outcome", self.heartbeats.clone());
+        to.register("actor_restarts", "Actors started anew after a failure", self.actor_restarts.clone());
+        to.register("actor_panics", "Actors that panicked", self.actor_panics.clone());
+    }
+}
+
+fn level(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// A method is text from outside: only the known ones become labels.
+fn known_method(method: &str) -> &'static str {
+    ["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS"]
+        .into_iter()
+        .find(|known| *known == method)
+        .unwrap_or("other")
+}
+
+const fn status_class(status: u16) -> &'static str {
+    match status / 100 {
+        1 => "1xx",
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        5 => "5xx",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Metrics;
+    use std::time::Duration;
+
+    fn record_all(metrics: &Metrics) {
+        metrics.job_submitted("noop");
+        metrics.job_ended("noop", "complete");
+        metrics.attempt("noop", "ok");
+        metrics.commit(3, Duration::from_millis(2));
+        metrics.store_queue_depth(4);
+        metrics.http_request("GET", 204, Duration::from_millis(3));
+        metrics.http_request("BREW", 999, Duration::from_millis(3));
+        metrics.agents_connected(5);
+        metrics.agent_command("ok");
+        metrics.heartbeat("missed");
+        metrics.actor_restarted("job");
+        metrics.actor_panicked("job");
+        metrics.open_jobs("queued", 6);
+        metrics.oldest_waiting(Duration::from_millis(7900));
+        metrics.verdict("reached");
+        metrics.km_lease("granted");
+        metrics.nudge("jobs");
+    }
+
+    #[test]
+    fn every_recording_reaches_the_page() {
+        let metrics = Metrics::new();
+        record_all(&metrics.clone());
+        let page = metrics.encode();
+        for line in [
+            "dispatcher_jobs_submitted_total{kind=\"noop\"} 1",
+            "dispatcher_jobs_ended_total{kind=\"noop\",state=\"complete\"} 1",
+            "dispatcher_attempts_total{kind=\"noop\",outcome=\"ok\"} 1",
+            "dispatcher_commits_total 1",
+            "dispatcher_commit_items_total 3",
+            "dispatcher_commit_seconds_bucket{le=\"0.0025\"} 1",
+            "dispatcher_store_queue_depth 4",
+            "dispatcher_http_requests_total{method=\"GET\",status=\"2xx\"} 1",
+            "dispatcher_http_requests_total{method=\"other\",status=\"other\"} 1",
+            "dispatcher_http_seconds_count 2",
+            "dispatcher_agents_connected 5",
+            "dispatcher_agent_commands_total{outcome=\"ok\"} 1",
+            "dispatcher_heartbeats_total{outcome=\"missed\"} 1",
+            "dispatcher_actor_restarts_total{kind=\"job\"} 1",
+            "dispatcher_actor_panics_total{kind=\"job\"} 1",
+            "dispatcher_open_jobs{state=\"queued\"} 6",
+            "dispatcher_oldest_waiting_seconds 7",
+            "dispatcher_verdicts_total{verdict=\"reached\"} 1",
+            "dispatcher_km_leases_total{outcome=\"granted\"} 1",
+            "dispatcher_nudges_total{topic=\"jobs\"} 1",
+        ] {
+            assert!(page.lines().any(|found| found == line), "no line {line} in\n{page}");
+        }
+        assert!(page.ends_with("# EOF\n"));
+    }
+}

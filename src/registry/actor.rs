@@ -1,0 +1,313 @@
+//! The registry actor: routes, activates jobs, and reconciles rows with what runs here.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use actix::prelude::*;
+use actix::fut::ready;
+use tokio::sync::mpsc;
+
+use super::directory::{Activate, Directory};
+use super::{Error, Submitted};
+use crate::jobs::ports::Ports;
+use crate::jobs::{self, Changes, JobActor, Wake};
+use crate::model::{Boot, CustomerId, JobId, JobUid, Micros};
+use crate::mq::{Nudge, Queue, Topic};
+use crate::ops::Metrics;
+use crate::store::provisioning::accept::{self, Answer, Entered, Submit};
+use crate::store::provisioning::transition::{self, Fence, Waiting};
+use crate::store::provisioning::{job, node};
+use crate::store::{self, Store};
+use crate::supervision::{self, Arbiter, Exit, Exited, Life, Mailbox, Options, Supervised, Supervisor};
+
+/// Links of the registry.
+#[derive(Clone)]
+pub struct Spec {
+    /// Rows.
+    pub store: Store,
+    /// Nudges.
+    pub queue: Arc<dyn Queue>,
+    /// News for readers of jobs.
+    pub changes: Changes,
+    /// Counts.
+    pub metrics: Metrics,
+    /// Starts actors.
+    pub supervisor: Supervisor,
+    /// Where job actors live.
+    pub jobs: Arbiter,
+    /// What job actors work with.
+    pub ports: Ports,
+    /// How often rows are reconciled with what runs.
+    pub sweep: Duration,
+    /// Who runs which job; shared by all lives of this actor, so that a restart starts no second actor for a job.
+    pub running: Running,
+    /// How long a job is set aside whose actor was given up.
+    pub set_aside: Duration,
+    /// How long idempotency keys are kept.
+    pub keep_keys: Duration,
+    /// How long replay records are kept: longer than any signature's window.
+    pub keep_replays: Duration,
+}
+
+/// The job actors of this process.
+#[derive(Clone)]
+pub struct Running(Arc<Mutex<Directory<Mailbox<JobActor>>>>);
+
+impl Running {
+    /// None yet, and at most so many at the same time.
+    #[must_use]
+    pub fn new(most: usize) -> Self {
+        Self(Arc::new(Mutex::new(Directory::new(most))))
+    }
+
+    fn directory(&self) -> MutexGuard<'_, Directory<Mailbox<JobActor>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// See the module.
+pub struct RegistryActor {
+    spec: Spec,
+    life: Life,
+}
+
+/// Store a job and have it run.
+#[derive(Message)]
+#[rtype(result = "Result<Submitted, Error>")]
+pub(super) struct SubmitJob(pub(super) Box<Submit>);
+
+/// Ask for a job's cancel.
+#[derive(Message)]
+#[rtype(result = "Result<(), Error>")]
+pub(super) struct CancelJob {
+    pub(super) customer: CustomerId,
+    pub(super) id: JobId,
+    pub(super) who: String,
+}
+
+/// Take no more jobs; how many still run.
+#[derive(Message)]
+#[rtype(result = "usize")]
+pub(super) struct Drain;
+
+/// How often old keys and dead lives are forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(600);
+/// Rows a sweep takes at once.
+const PAGE: i64 = 500;
+
+impl Supervised for RegistryActor {
+    type Spec = Spec;
+    const KIND: &'static str = "registry";
+
+    fn key(spec: &Spec) -> String {
+        spec.ports.boot.to_string()
+    }
+
+    fn fresh(spec: Spec, life: Life) -> Self {
+        Self { spec, life }
+    }
+}
+
+impl Actor for RegistryActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        listen(self.spec.queue.subscribe(Topic::Jobs), ctx);
+        self.reconcile(ctx);
+        ctx.run_interval(self.spec.sweep, |actor, ctx| actor.reconcile(ctx));
+        ctx.run_interval(FORGET_EVERY, |actor, ctx| actor.forget(ctx));
+    }
+}
+
+fn listen(inbox: mpsc::Receiver<Nudge>, ctx: &mut Context<RegistryActor>) {
+    let stream = futures_util::stream::unfold(inbox, |mut inbox| async move {
+        inbox.recv().await.map(|nudge| (nudge, inbox))
+    });
+    ctx.add_stream(stream);
+}
+
+impl StreamHandler<Nudge> for RegistryActor {
+    fn handle(&mut self, nudge: Nudge, _: &mut Context<Self>) {
+        if let Nudge::Job(job) = nudge {
+            self.spec.metrics.nudge(Topic::Jobs.as_str());
+            self.activate(job);
+        }
+    }
+
+    fn finished(&mut self, _: &mut Context<Self>) {
+        self.life.fail("the queue closed the registry's inbox");
+    }
+}
+
+impl RegistryActor {
+    fn activate(&self, job: JobUid) {
+        let mut directory = self.spec.running.directory();
+        match directory.nudged(job) {
+            Activate::Later => {}
+            Activate::Wake => {
+                if let Some(actor) = directory.actor(job) {
+                    // A full or closed mailbox is no loss: the directory remembers the news.
+                    let _ = actor.tell(Wake);
+                }
+            }
+            Activate::Start => {
+                let spec = jobs::Spec { job, ports: self.spec.ports.clone() };
+                let on_exit = self.life.mailbox::<Self>().map(|mailbox| mailbox.recipient::<Exited>());
+                let options = Options {
+                    limits: supervision::Limits { mailbox: 16, ..supervision::Limits::default() },
+                    ..Options::transient(on_exit)
+                };
+                let actor = self.spec.supervisor.spawn::<JobActor>(&self.spec.jobs, spec, options);
+                directory.started(job, actor);
+            }
+        }
+    }
+
+    /// Compares rows with what runs here and starts the difference.
+    fn reconcile(&self, ctx: &mut Context<Self>) {
+        let (store, boot) = (self.spec.store.clone(), self.spec.ports.boot);
+        let found = async move { needed(&store, boot).await };
+        ctx.spawn(found.into_actor(self).then(|found: Result<Vec<JobUid>, store::Error>, actor, _| {
+            match found {
+                Ok(jobs) => jobs.into_iter().for_each(|job| actor.activate(job)),
+                Err(error) => log::warn!("recovery cannot read the rows, it tries again: {error}"),
+            }
+            ready(())
+        }));
+    }
+
+    fn forget(&self, ctx: &mut Context<Self>) {
+        let (store, keys, replays) =
+            (self.spec.store.clone(), self.spec.keep_keys, self.spec.keep_replays);
+        let work = async move {
+            let forgotten = store
+                .write(move |c| {
+                    let now = c.now()?;
+                    let day = now.minus(Duration::from_secs(24 * 3600));
+                    Ok(accept::forget(c, now.minus(replays), now.minus(keys))? + node::forget(c, day)?)
+                })
+                .await;
+            if let Err(error) = forgotten {
+                log::warn!("old records are not forgotten yet: {error}");
+            }
+        };
+        ctx.spawn(work.into_actor(self));
+    }
+}
+
+async fn needed(store: &Store, boot: Boot) -> Result<Vec<JobUid>, store::Error> {
+    loop {
+        let taken = store.write(move |c| transition::take_over(c, boot, PAGE)).await?;
+        if taken.is_empty() {
+            break;
+        }
+        log::info!("took over {} jobs of dead lives", taken.len());
+    }
+    let names = store.read(move |c| transition::needing_an_actor(c, boot, PAGE)).await?;
+    Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+}
+
+impl Handler<SubmitJob> for RegistryActor {
+    type Result = ResponseFuture<Result<Submitted, Error>>;
+
+    fn handle(&mut self, SubmitJob(submit): SubmitJob, _: &mut Context<Self>) -> Self::Result {
+        let spec = self.spec.clone();
+        Box::pin(async move {
+            let (uid, id, kind) = (submit.uid, submit.id, submit.params.kind());
+            match spec.store.write(move |c| accept::accept(c, &submit)).await? {
+                Entered::Fresh => {
+                    spec.metrics.job_submitted(kind.as_str());
+                    spec.changes.tell(uid);
+                    spec.queue.publish(Nudge::Job(uid));
+                    Ok(Submitted { uid, id, fresh: true })
+                }
+                Entered::Same(answer) => first(&spec.store, &answer).await,
+                Entered::Conflict => Err(Error::Conflict),
+                Entered::Replayed => Err(Error::Replayed),
+            }
+        })
+    }
+}
+
+/// The job an idempotency key made first.
+async fn first(store: &Store, answer: &Answer) -> Result<Submitted, Error> {
+    let uid = answer.job.ok_or(Error::Conflict)?;
+    let row = store.read(move |c| job::by_uid(c, uid)).await?.ok_or(Error::Unknown)?;
+    Ok(Submitted { uid, id: JobId(row.id), fresh: false })
+}
+
+impl Handler<CancelJob> for RegistryActor {
+    type Result = ResponseFuture<Result<(), Error>>;
+
+    fn handle(&mut self, ask: CancelJob, _: &mut Context<Self>) -> Self::Result {
+        let (store, queue, changes) =
+            (self.spec.store.clone(), Arc::clone(&self.spec.queue), self.spec.changes.clone());
+        Box::pin(async move {
+            let (customer, id) = (ask.customer, ask.id);
+            let row = store.read(move |c| job::by_id(c, customer, id)).await?;
+            let uid: JobUid =
+                row.and_then(|row| row.uid.parse().ok()).ok_or(Error::NoSuchJob(id))?;
+            if !store.write(move |c| transition::cancel_asked(c, uid, &ask.who)).await? {
+                let row = store.read(move |c| job::by_uid(c, uid)).await?;
+                let asked = row.is_some_and(|row| row.ended_at.is_none());
+                return if asked { Ok(()) } else { Err(Error::Ended(id)) };
+            }
+            changes.tell(uid);
+            queue.publish(Nudge::Job(uid));
+            Ok(())
+        })
+    }
+}
+
+impl Handler<Drain> for RegistryActor {
+    type Result = usize;
+
+    fn handle(&mut self, _: Drain, _: &mut Context<Self>) -> usize {
+        self.spec.running.directory().drain()
+    }
+}
+
+impl Handler<Exited> for RegistryActor {
+    type Result = ();
+
+    fn handle(&mut self, exited: Exited, ctx: &mut Context<Self>) {
+        let Ok(job) = exited.key.parse::<JobUid>() else { return };
+        if exited.gave_up {
+            let text = match exited.exit {
+                Exit::Panicked(text) => format!("it panicked: {text}"),
+                Exit::Failed(cause) => cause,
+                Exit::Frozen => "it stood still".to_owned(),
+                Exit::Done => String::new(),
+            };
+            log::error!("a job's actor was given up: {text}; job={job}");
+            let set = set_aside(self.spec.clone(), job, text);
+            ctx.spawn(set.into_actor(self));
+        }
+        let next = self.spec.running.directory().ended(job);
+        next.into_iter().for_each(|job| self.activate(job));
+    }
+}
+
+/// Sets a job aside whose actor failed again and again, with the text of the failure, so that it blocks no other.
+async fn set_aside(spec: Spec, uid: JobUid, text: String) {
+    let boot = spec.ports.boot.to_string();
+    let stored = spec
+        .store
+        .write(move |c| {
+            let Some(row) = job::by_uid(c, uid)? else { return Ok(false) };
+            if row.owner.as_deref() != Some(&boot) || row.ended_at.is_some() {
+                return Ok(false);
+            }
+            let fence = Fence { job: uid, epoch: crate::model::Epoch(row.epoch) };
+            let until = c.now()?.plus(spec.set_aside).min(Micros(row.deadline));
+            let waiting =
+                Waiting { until, code: "crashes".to_owned(), why: format!("set aside after repeated failures: {text}") };
+            transition::quarantine(c, fence, &waiting)
+        })
+        .await;
+    match stored {
+        Ok(true) => spec.changes.tell(uid),
+        Ok(false) => {}
+        Err(error) => log::error!("a failing job is not set aside yet: {error}; job={uid}"),
+    }
+}

@@ -1,0 +1,109 @@
+//! Who runs which job in this process: pure.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::model::JobUid;
+
+/// What is to be done about a job that may have news.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Activate {
+    /// Start an actor.
+    Start,
+    /// One runs: wake it.
+    Wake,
+    /// Too many run: it starts when one ends.
+    Later,
+}
+
+/// Actors by job, with those that must wait for a place.
+pub(super) struct Directory<T> {
+    running: HashMap<JobUid, Entry<T>>,
+    waiting: VecDeque<JobUid>,
+    most: usize,
+    draining: bool,
+}
+
+struct Entry<T> {
+    actor: T,
+    /// News came after the actor may have read its rows for the last time.
+    news: bool,
+}
+
+impl<T> Directory<T> {
+    /// Jobs that may wait for a place; more are found by the sweep.
+    const WAITING: usize = 100_000;
+
+    pub(super) fn new(most: usize) -> Self {
+        Self { running: HashMap::new(), waiting: VecDeque::new(), most, draining: false }
+    }
+
+    /// What a nudge for this job means.
+    pub(super) fn nudged(&mut self, job: JobUid) -> Activate {
+        if let Some(entry) = self.running.get_mut(&job) {
+            entry.news = true;
+            return Activate::Wake;
+        }
+        if self.draining || self.running.len() >= self.most {
+            if !self.draining && self.waiting.len() < Self::WAITING {
+                self.waiting.push_back(job);
+            }
+            return Activate::Later;
+        }
+        Activate::Start
+    }
+
+    pub(super) fn started(&mut self, job: JobUid, actor: T) {
+        self.running.insert(job, Entry { actor, news: false });
+    }
+
+    pub(super) fn actor(&self, job: JobUid) -> Option<&T> {
+        self.running.get(&job).map(|entry| &entry.actor)
+    }
+
+    /// An actor ended: the jobs to activate now, which may be the same one.
+    pub(super) fn ended(&mut self, job: JobUid) -> Vec<JobUid> {
+        let again = self.running.remove(&job).is_some_and(|entry| entry.news);
+        let mut next = Vec::new();
+        if again && !self.draining {
+            next.push(job);
+        }
+        let free = self.most.saturating_sub(self.running.len() + next.len());
+        for _ in 0..free {
+            match self.waiting.pop_front() {
+                Some(waiting) => next.push(waiting),
+                None => break,
+            }
+        }
+        next
+    }
+
+    /// Takes no more jobs; how many still run.
+    pub(super) fn drain(&mut self) -> usize {
+        self.draining = true;
+        self.waiting.clear();
+        self.running.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Activate, Directory};
+    use crate::model::JobUid;
+
+    #[test]
+    fn news_that_comes_while_an_actor_ends_is_not_lost() {
+        let (job, other) = (JobUid::random(), JobUid::random());
+        let mut directory = Directory::new(1);
+        assert_eq!(directory.nudged(job), Activate::Start);
+        directory.started(job, ());
+        assert_eq!(directory.nudged(other), Activate::Later);
+        assert_eq!(directory.nudged(job), Activate::Wake);
+        assert_eq!(directory.ended(job), vec![job], "its news comes first, and takes the only place");
+        directory.started(job, ());
+        assert_eq!(directory.ended(job), vec![other]);
+        directory.started(other, ());
+        assert_eq!(directory.drain(), 1);
+        assert_eq!(directory.ended(other), Vec::new());
+        assert_eq!(directory.nudged(job), Activate::Later, "a draining directory starts nothing");
+    }
+}

@@ -1,0 +1,46 @@
+//! What callers of the registry can be told.
+
+use crate::model::JobId;
+use crate::store;
+
+/// Why a request to the registry was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The idempotency key stands for another request.
+    #[error(
+        "the idempotency key was used before for another request; use a new key, or send the same request"
+    )]
+    Conflict,
+    /// The same signed request was seen before.
+    #[error("the request is a replay of an earlier one; sign it anew")]
+    Replayed,
+    /// Too much is waiting; nothing was stored.
+    #[error("too many requests are waiting; try again in a second")]
+    Busy,
+    /// The database is down; nothing was stored.
+    #[error("the provisioning database is not available; nothing was stored, try again in a second")]
+    Unavailable(#[source] store::Error),
+    /// Nobody knows whether it was stored.
+    #[error("the outcome is unknown; send it again with the same idempotency key, or list your jobs")]
+    Unknown,
+    /// The tenant has no such job.
+    #[error("there is no job {0}")]
+    NoSuchJob(JobId),
+    /// The job has ended already.
+    #[error("job {0} has ended already")]
+    Ended(JobId),
+    /// Our own fault.
+    #[error("the registry failed")]
+    Internal(#[source] store::Error),
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        match error {
+            store::Error::Busy => Self::Busy,
+            store::Error::Unknown => Self::Unknown,
+            store::Error::Unavailable(_) | store::Error::Connect(_) => Self::Unavailable(error),
+            _ => Self::Internal(error),
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The life of this process in the database: its beat, and the proof of it that effects need.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use actix::prelude::*;
+use nix::time::{ClockId, clock_gettime};
+
+use crate::jobs::ports::Liveness;
+use crate::model::Boot;
+use crate::store::{self, Store};
+use crate::store::provisioning::node;
+use crate::supervision::{Life, Supervised};
+
+/// When the last successful beat was sent, in the clock that goes on while the machine sleeps.
+#[derive(Clone)]
+pub struct Beat {
+    sent: Arc<AtomicI64>,
+    /// S: no effect starts later than this after it.
+    fresh_for: Duration,
+}
+
+impl Beat {
+    /// A life whose row was just written.
+    #[must_use]
+    pub fn new(fresh_for: Duration) -> Self {
+        Self { sent: Arc::new(AtomicI64::new(boot_time_micros())), fresh_for }
+    }
+
+    /// How long ago the last successful beat was sent.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        let age = boot_time_micros().saturating_sub(self.sent.load(Ordering::Acquire));
+        Duration::from_micros(u64::try_from(age).unwrap_or(0))
+    }
+}
+
+impl Liveness for Beat {
+    fn may_start(&self) -> bool {
+        self.age() < self.fresh_for
+    }
+}
+
+fn boot_time_micros() -> i64 {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |at| {
+        at.tv_sec().saturating_mul(1_000_000).saturating_add(at.tv_nsec() / 1000)
+    })
+}
+
+/// Links of the beating actor.
+#[derive(Clone)]
+pub struct NodeSpec {
+    /// Rows.
+    pub store: Store,
+    /// This life.
+    pub boot: Boot,
+    /// Where its freshness is kept.
+    pub beat: Beat,
+    /// R: time between beats.
+    pub every: Duration,
+}
+
+/// Beats. When its row says dead it fails for good: the process must end and take a new life.
+pub struct NodeActor {
+    spec: NodeSpec,
+    life: Life,
+}
+
+impl Supervised for NodeActor {
+    type Spec = NodeSpec;
+    const KIND: &'static str = "node";
+
+    fn key(spec: &NodeSpec) -> String {
+        spec.boot.to_string()
+    }
+
+    fn fresh(spec: NodeSpec, life: Life) -> Self {
+        Self { spec, life }
+    }
+}
+
+impl Actor for NodeActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        let beating = beat_on(self.spec.clone());
+        ctx.spawn(beating.into_actor(self).map(|cause, actor, _| actor.life.fail(cause)));
+    }
+}
+
+/// Beats until the row says that this life is dead.
+async fn beat_on(spec: NodeSpec) -> String {
+    let mut count = boot_time_micros();
+    loop {
+        let sent = boot_time_micros();
+        count = count.max(sent).saturating_add(1);
+        let (boot, value) = (spec.boot, count);
+        let beaten: Result<bool, store::Error> = spec.store.write(move |c| node::beat(c, boot, value)).await;
+        match beaten {
+            Ok(true) => spec.beat.sent.store(sent, Ordering::Release),
+            Ok(false) => return "this life was declared dead; the process must start anew".to_owned(),
+            Err(error) => log::warn!("beat not written: {error}"),
+        }
+        tokio::time::sleep(spec.every).await;
+    }
+}

@@ -1,0 +1,2 @@
+//! Measurements of guests. Not critical.
+pub mod schema;

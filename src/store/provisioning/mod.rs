@@ -1,0 +1,42 @@
+//! Provisioning database: jobs and their protocol, resources, accounts, agents.
+//!
+//! Query functions are plain `fn(&mut AnyConnection, …) -> QueryResult<…>`, grouped by table, and run inside
+//! [`super::Store::read`] or [`super::Store::write`]. The transitions of `docs/PROTOCOL.md` section 2 stand in
+//! [`transition`], each with its condition; only *accept* and *cancel asked* write a job without naming its epoch.
+
+pub mod accept;
+pub mod agent;
+pub mod access;
+pub mod catalog;
+pub mod job;
+pub mod node;
+pub mod schema;
+pub mod seed;
+pub mod sequence;
+pub mod server;
+pub mod transition;
+pub mod watch;
+
+use super::Error;
+
+/// Carries a typed fault of a row through diesel's error type.
+pub(crate) fn corrupt(error: Error) -> diesel::result::Error {
+    diesel::result::Error::DeserializationError(Box::new(error))
+}
+
+/// Whether an insert met a row with the same key.
+pub(crate) const fn is_duplicate(error: &diesel::result::Error) -> bool {
+    matches!(
+        error,
+        diesel::result::Error::DatabaseError(diesel::result::DatabaseErrorKind::UniqueViolation, _)
+    )
+}
+
+/// Inserts a row that may be there already; whether it is new.
+pub(crate) fn insert_new(result: diesel::QueryResult<usize>) -> diesel::QueryResult<bool> {
+    match result {
+        Ok(_) => Ok(true),
+        Err(error) if is_duplicate(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,141 @@
+//! Listeners: limits, names of requests, panics, and how they end.
+
+use std::net::TcpListener;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{Server, ServiceRequest, ServiceResponse};
+use actix_web::http::header::HeaderValue;
+use actix_web::middleware::{Next, from_fn};
+use actix_web::{App, HttpMessage as _, HttpServer, web};
+use futures_util::FutureExt as _;
+use rustls::ServerConfig;
+use tokio::sync::Semaphore;
+
+use super::error::REQUEST_ID;
+use super::{Fault, RequestId, State, routes};
+use crate::model::Uid;
+
+/// Applies the limits. A macro, because the types of a server's factory have no names here.
+macro_rules! limited {
+    ($server:expr, $limits:expr) => {
+        $server
+            .workers($limits.workers)
+            .max_connections($limits.connections)
+            .client_request_timeout($limits.head_deadline)
+            .client_disconnect_timeout($limits.disconnect)
+            .keep_alive($limits.keep_alive)
+            .shutdown_timeout($limits.drain.as_secs())
+            .disable_signals()
+    };
+}
+
+/// Serves the APIs and the console on a bound plain listener. The server ends by its handle; signals are the
+/// caller's business.
+///
+/// # Errors
+/// What the operating system reports about the listener.
+pub fn api_server(state: State, listener: TcpListener) -> std::io::Result<Server> {
+    let limits = state.limits.clone();
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(web::Data::new(state.clone()))
+            .wrap(from_fn(gated))
+            .wrap(from_fn(named))
+            .configure(routes::api)
+    });
+    Ok(limited!(server, limits).listen(listener)?.run())
+}
+
+/// Serves guests on a bound listener that speaks TLS only. `configure` adds the routes, which belong to the room that
+/// knows agents.
+///
+/// # Errors
+/// What the operating system reports about the listener.
+pub fn agent_server(
+    state: State,
+    listener: TcpListener,
+    tls: ServerConfig,
+    configure: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
+) -> std::io::Result<Server> {
+    let limits = state.limits.clone();
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(web::Data::new(state.clone()))
+            .wrap(from_fn(gated))
+            .wrap(from_fn(named))
+            .configure(configure.clone())
+            .default_service(web::route().to(routes::unknown))
+    });
+    Ok(limited!(server, limits).listen_rustls_0_23(listener, tls)?.run())
+}
+
+/// Serves health and metrics on a bound plain listener.
+///
+/// # Errors
+/// What the operating system reports about the listener.
+pub fn ops_server(state: State, listener: TcpListener) -> std::io::Result<Server> {
+    let limits = state.limits.clone();
+    let server = HttpServer::new(move || {
+        App::new().app_data(web::Data::new(state.clone())).wrap(from_fn(named)).configure(routes::ops)
+    });
+    Ok(limited!(server, limits).workers(1).listen(listener)?.run())
+}
+
+/// Gives a request its name, counts it, answers 500 when its handler panics. The worker lives on.
+pub(super) async fn named<B: MessageBody + 'static>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<B>, actix_web::Error> {
+    let id = RequestId(Uid::random());
+    request.extensions_mut().insert(id);
+    let started = Instant::now();
+    let (method, path) = (request.method().clone(), request.path().to_owned());
+    let metrics = request.app_data::<web::Data<State>>().map(|state| state.metrics.clone());
+    let answer = AssertUnwindSafe(next.call(request)).catch_unwind().await.unwrap_or_else(|_| {
+        // The panic hook has logged the place.
+        log::error!(request:% = id.0; "the handler of {method} {path} panicked, request {}", id.0);
+        Err(panicked().of(id).into())
+    });
+    let status =
+        answer.as_ref().map_or_else(|e| e.as_response_error().status_code(), ServiceResponse::status);
+    let took = started.elapsed();
+    if let Some(metrics) = metrics {
+        metrics.http_request(method.as_str(), status.as_u16(), took);
+    }
+    log::debug!(request:% = id.0, status = status.as_u16();
+        "{method} {path}: {} in {} ms, request {}", status.as_u16(), took.as_millis(), id.0);
+    let mut answer = answer?;
+    if let Ok(value) = HeaderValue::from_str(&id.0.to_string()) {
+        answer.headers_mut().insert(REQUEST_ID, value);
+    }
+    Ok(answer)
+}
+
+/// Lets no more than so many requests be worked on at once; one more is told to come back. A stream (events) leaves
+/// the gate when its head is sent.
+pub(super) async fn gated<B: MessageBody + 'static>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<B>, actix_web::Error> {
+    let gate = request.app_data::<web::Data<State>>().map(|state| Arc::clone(&state.gate));
+    let _permit = match gate.map(Semaphore::try_acquire_owned) {
+        Some(Ok(permit)) => Some(permit),
+        None => None,
+        Some(Err(_)) => {
+            let id = RequestId::of(request.request());
+            return Err(Fault::busy("too many requests at once; try again in a second").of(id).into());
+        }
+    };
+    next.call(request).await
+}
+
+fn panicked() -> Fault {
+    Fault::new(
+        actix_web::http::StatusCode::INTERNAL_SERVER_ERROR,
+        "internal",
+        "the request failed by a fault of the server; its log has the cause under this request id",
+    )
+}
