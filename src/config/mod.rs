@@ -140,7 +140,14 @@ pub struct Simulated {
 
 impl Default for Simulated {
     fn default() -> Self {
-        Self { class: "K".to_owned(), boot_ms: 150, latency_ms: 0, lose_launched: 0, lose_answers: 0, quiet_ms: None }
+        Self {
+            class: "K".to_owned(),
+            boot_ms: 150,
+            latency_ms: 0,
+            lose_launched: 0,
+            lose_answers: 0,
+            quiet_ms: None,
+        }
     }
 }
 
@@ -199,7 +206,8 @@ impl Config {
     /// [`Error`] names the file, the key and the remedy.
     pub fn load(path: &Path) -> Result<Self, Error> {
         let shown = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: shown.clone(), source })?;
+        let text =
+            std::fs::read_to_string(path).map_err(|source| Error::Read { path: shown.clone(), source })?;
         let config: Self =
             toml::from_str(&text).map_err(|e| Error::Parse { path: shown, text: e.to_string() })?;
         config.check()?;
@@ -213,10 +221,18 @@ impl Config {
     pub fn check(&self) -> Result<(), Error> {
         let value = |key, value: String, remedy| Err(Error::Value { key, value, remedy });
         if self.node.beat_ms == 0 || self.node.beat_ms * 2 > self.node.fresh_ms {
-            return value("node.beat_ms", self.node.beat_ms.to_string(), "write at most half of node.fresh_ms, and not 0");
+            return value(
+                "node.beat_ms",
+                self.node.beat_ms.to_string(),
+                "write at most half of node.fresh_ms, and not 0",
+            );
         }
         if self.node.fresh_ms > 5000 {
-            return value("node.fresh_ms", self.node.fresh_ms.to_string(), "write at most 5000: others take over after 6 s");
+            return value(
+                "node.fresh_ms",
+                self.node.fresh_ms.to_string(),
+                "write at most 5000: others take over after 6 s",
+            );
         }
         if !["K", "S", "T", "N"].contains(&self.simulated.class.as_str()) {
             return value("simulated.class", self.simulated.class.clone(), "write K, S, T or N");

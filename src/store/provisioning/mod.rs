@@ -5,8 +5,8 @@
 //! [`transition`], each with its condition; only *accept* and *cancel asked* write a job without naming its epoch.
 
 pub mod accept;
-pub mod agent;
 pub mod access;
+pub mod agent;
 pub mod catalog;
 pub mod job;
 pub mod node;
@@ -14,7 +14,9 @@ pub mod schema;
 pub mod seed;
 pub mod sequence;
 pub mod server;
+pub mod session;
 pub mod transition;
+pub mod view;
 pub mod watch;
 
 use super::Error;

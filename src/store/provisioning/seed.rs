@@ -5,11 +5,10 @@
 
 use diesel::prelude::*;
 
-use super::access::{
-    AssignmentRow, GroupRow, PersonRow, RoleRow, add_api_key, add_group, add_person, add_role, assign,
-    join,
-};
 use super::access::ApiKeyRow;
+use super::access::{
+    AssignmentRow, GroupRow, PersonRow, RoleRow, add_api_key, add_group, add_person, add_role, assign, join,
+};
 use super::catalog::{
     AccountRow, BillingCodeRow, CloudRow, CustomerRow, DataCenterRow, ImageRow, ProductRow, RegionRow,
     add_billing_code,
@@ -185,17 +184,21 @@ fn tenant(connection: &mut AnyConnection, secrets: &Secrets, now: i64) -> QueryR
 }
 
 fn people(connection: &mut AnyConnection, secrets: &Secrets, now: i64) -> QueryResult<()> {
-    let groups = [(OPERATORS.0, "Operators", "May do everything"), (AUDITORS, "Auditors", "May look at everything")];
+    let groups =
+        [(OPERATORS.0, "Operators", "May do everything"), (AUDITORS, "Auditors", "May look at everything")];
     for (id, name, description) in groups {
         let (name, description) = (name.to_owned(), description.to_owned());
         add_group(connection, &GroupRow { id, customer: CUSTOMER.0, name, description, status: active() })?;
     }
     let everything = r#"[{"resourceType":"ANY","action":"ANY","qualifier":"ANY"}]"#;
-    let looking = r#"[{"resourceType":"ANY","action":"Access","qualifier":"ANY"}]"#;
+    let looking = r#"[{"resourceType":"ANY","action":"READ","qualifier":"ANY"}]"#;
     let roles = [(ADMIN_ROLE, "Admin", everything), (AUDITOR_ROLE, "Auditor", looking)];
     for (id, name, acl) in roles {
         let (name, description, acl) = (name.to_owned(), format!("{name} of the account"), acl.to_owned());
-        add_role(connection, &RoleRow { id, customer: CUSTOMER.0, name, description, status: active(), acl })?;
+        add_role(
+            connection,
+            &RoleRow { id, customer: CUSTOMER.0, name, description, status: active(), acl },
+        )?;
     }
     for (user_group, role) in [(OPERATORS.0, ADMIN_ROLE), (AUDITORS, AUDITOR_ROLE)] {
         assign(connection, &AssignmentRow { customer: CUSTOMER.0, user_group, account: ACCOUNT.0, role })?;

@@ -48,7 +48,6 @@ pub(super) async fn submit(call: &Call, ask: Ask) -> Result<Reply, Fault> {
     let (uid, id, request) = (submitted.uid, submitted.id, call.caller.request);
     log::info!(job = id.0, request:% = request; "job {id} ({kind}) accepted for request {request}");
     if submitted.fresh {
-        call.state.metrics.job_submitted(kind.as_str());
         return Ok(Reply::Job(
             json!({ "jobId": id, "status": PublicStatus::Running, "description": description }),
         ));
