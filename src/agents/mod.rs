@@ -214,6 +214,15 @@ impl Agents {
         self.directory.views()
     }
 
+    /// Ends every session and dials nobody any more. Commands at work on guests go on; their rows are taken up again
+    /// by the next life.
+    pub fn stop(&self) {
+        self.hub.stop();
+        for server in self.directory.servers() {
+            self.directory.remove(server);
+        }
+    }
+
     /// Ends the session with a guest and refuses it from now on: its server is gone, or a person said so.
     ///
     /// # Errors

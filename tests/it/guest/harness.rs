@@ -96,13 +96,32 @@ impl Stub {
 }
 
 pub(super) struct Guest {
+    folder: tempfile::TempDir,
+    host: u8,
+    process: Option<Child>,
+}
+
+/// A guest with a stub of the dispatcher.
+pub(super) struct Stubbed {
     pub(super) services: Authority,
     pub(super) agents: Arc<Authority>,
     pub(super) role: Identity,
     pub(super) stub: Arc<Stub>,
-    folder: tempfile::TempDir,
-    host: u8,
-    process: Option<Child>,
+    guest: Guest,
+}
+
+impl std::ops::Deref for Stubbed {
+    type Target = Guest;
+
+    fn deref(&self) -> &Guest {
+        &self.guest
+    }
+}
+
+impl std::ops::DerefMut for Stubbed {
+    fn deref_mut(&mut self) -> &mut Guest {
+        &mut self.guest
+    }
 }
 
 impl Drop for Guest {
@@ -122,26 +141,24 @@ impl Drop for Guest {
 }
 
 impl Guest {
-    pub(super) fn unstarted() -> Self {
+    /// A guest that was told of this dispatcher.
+    pub(super) fn of(services: &Authority, url: &str) -> Self {
         static HOSTS: AtomicU8 = AtomicU8::new(1);
-        let services = Authority::create("services").expect("root");
-        let agents = Arc::new(Authority::create("agents").expect("root"));
-        let role = services.issue_role(pki::DISPATCHER_ROLE, &[], DAY).expect("role");
         let folder = tempfile::tempdir().expect("folder");
-        let stub = Arc::new(Stub::default());
-        let url = serve(&services, &agents, &stub);
         let user_data = serde_json::json!({
             "dispatcher": url, "root": services.cert_pem(), "token": "t0k3n", "instanceId": "i-7",
         });
         std::fs::write(folder.path().join("user-data.json"), user_data.to_string()).expect("written");
-        let host = HOSTS.fetch_add(1, Ordering::Relaxed);
-        Self { services, agents, role, stub, folder, host, process: None }
+        Self { folder, host: HOSTS.fetch_add(1, Ordering::Relaxed), process: None }
     }
 
-    pub(super) async fn start_new() -> Self {
-        let mut guest = Self::unstarted();
-        guest.start().await;
-        guest
+    pub(super) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    pub(super) fn signal(&self, signal: nix::sys::signal::Signal) {
+        let pid = i32::try_from(self.process.as_ref().expect("runs").id()).expect("a pid");
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).expect("sent");
     }
 
     pub(super) fn data(&self) -> PathBuf {
@@ -166,13 +183,12 @@ impl Guest {
             .expect("starts")
     }
 
-    /// Starts the agent and waits until it was enrolled.
+    /// Starts the agent and waits until it has its address.
     pub(super) async fn start(&mut self) {
         let process = self.spawn_process();
         let pid = process.id();
         self.process = Some(process);
         wait_until("the agent's pid file", || self.pid_file().is_some_and(|file| file["pid"] == pid)).await;
-        wait_until("the certificate", || self.data().join("cert.pem").exists()).await;
     }
 
     /// As `kill -9`.
@@ -199,6 +215,29 @@ impl Guest {
             line["command"].as_str().expect("text").to_owned()
         };
         text.lines().map(command).collect()
+    }
+}
+
+impl Stubbed {
+    pub(super) fn unstarted() -> Self {
+        let services = Authority::create("services").expect("root");
+        let agents = Arc::new(Authority::create("agents").expect("root"));
+        let role = services.issue_role(pki::DISPATCHER_ROLE, &[], DAY).expect("role");
+        let stub = Arc::new(Stub::default());
+        let guest = Guest::of(&services, &serve(&services, &agents, &stub));
+        Self { services, agents, role, stub, guest }
+    }
+
+    pub(super) async fn start_new() -> Self {
+        let mut guest = Self::unstarted();
+        guest.start_enrolled().await;
+        guest
+    }
+
+    /// Starts the agent and waits until it has a certificate.
+    pub(super) async fn start_enrolled(&mut self) {
+        self.start().await;
+        wait_until("the certificate", || self.data().join("cert.pem").exists()).await;
     }
 
     /// A session that was greeted back.

@@ -1,6 +1,7 @@
 //! The guest agent as a real process on a loopback address, against a stub of the dispatcher's handshake.
 
 mod harness;
+mod house;
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use dispatcher::model::{Epoch, Micros};
 use dispatcher::wire::{
     AgentFrame, DispatcherFrame, LookState, Offsets, Operation, Outcome, Reference, agent_host_name,
 };
-use harness::{Guest, SERVER, command, run_of, wait_until};
+use harness::{SERVER, Stubbed, command, run_of, wait_until};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -19,9 +20,9 @@ fn exited(code: i32) -> Outcome {
 
 #[actix_rt::test]
 async fn a_guest_enrols_once_keeps_trying_and_runs_alone() {
-    let mut guest = Guest::unstarted();
+    let mut guest = Stubbed::unstarted();
     guest.stub.answer_first_with(&[503, 500]);
-    guest.start().await;
+    guest.start_enrolled().await;
     let mut session = guest.session(1).await;
     session.send(DispatcherFrame::Ping { n: 4 }).await;
     let AgentFrame::Pong(pong) = session.next().await else { panic!("no pong") };
@@ -36,7 +37,7 @@ async fn a_guest_enrols_once_keeps_trying_and_runs_alone() {
 
     let key = guest.file("key.pem");
     guest.kill();
-    guest.start().await;
+    guest.start_enrolled().await;
     guest.session(2).await;
     assert_eq!(guest.file("key.pem"), key, "the key is kept");
     wait_until("the announcement", || guest.stub.tokens().len() == 4).await;
@@ -45,7 +46,7 @@ async fn a_guest_enrols_once_keeps_trying_and_runs_alone() {
 
 #[actix_rt::test]
 async fn a_guest_that_is_refused_stops() {
-    let guest = Guest::unstarted();
+    let guest = Stubbed::unstarted();
     guest.stub.answer_first_with(&[401]);
     let status = harness::end_of(guest.spawn_process()).await;
     assert_eq!(status.code(), Some(3));
@@ -53,7 +54,7 @@ async fn a_guest_that_is_refused_stops() {
 
 #[actix_rt::test]
 async fn only_the_dispatchers_role_of_the_services_root_is_let_in() {
-    let guest = Guest::start_new().await;
+    let guest = Stubbed::start_new().await;
     let host = [agent_host_name(SERVER)];
     let other_root = guest.agents.issue_role(pki::DISPATCHER_ROLE, &host, DAY).expect("issued");
     let other_agent = guest.agents.issue_role("urn:dispatcher:agent:1:8", &host, DAY).expect("issued");
@@ -68,7 +69,7 @@ async fn only_the_dispatchers_role_of_the_services_root_is_let_in() {
 
 #[actix_rt::test]
 async fn output_is_exact_by_offset_and_a_repeat_is_answered_from_the_journal() {
-    let guest = Guest::start_new().await;
+    let guest = Stubbed::start_new().await;
     let mut session = guest.session(1).await;
     // Larger than a frame, every byte value, and nothing a shell would leave alone.
     let script = "import sys\nfor i in range(1200): sys.stdout.buffer.write(bytes(range(256)))\n\
@@ -116,7 +117,7 @@ async fn output_is_exact_by_offset_and_a_repeat_is_answered_from_the_journal() {
 
 #[actix_rt::test]
 async fn a_look_raises_the_floor_for_good() {
-    let mut guest = Guest::start_new().await;
+    let mut guest = Stubbed::start_new().await;
     let run = run_of(&command("run", 1), 4, &["true"]);
     let look = |epoch| {
         DispatcherFrame::Look(Reference { command: run.command.clone(), job: run.job, epoch: Epoch(epoch) })
@@ -130,7 +131,7 @@ async fn a_look_raises_the_floor_for_good() {
     assert_eq!((answer.state, answer.floor), (LookState::Refused, Epoch(5)));
 
     guest.kill();
-    guest.start().await;
+    guest.start_enrolled().await;
     let mut session = guest.session(2).await;
     session.send(DispatcherFrame::Run(run.clone())).await;
     assert_eq!(session.end_of(&run.command).await.result.outcome, Outcome::Refused { floor: Epoch(5) });
@@ -139,7 +140,7 @@ async fn a_look_raises_the_floor_for_good() {
 
 #[actix_rt::test]
 async fn what_is_late_foreign_or_malformed_never_runs() {
-    let guest = Guest::start_new().await;
+    let guest = Stubbed::start_new().await;
     let mut session = guest.session(1).await;
     let mut late = run_of(&command("run", 1), 1, &["true"]);
     late.expires_at = Micros::wall().minus(Duration::from_secs(1));
@@ -173,7 +174,7 @@ async fn what_is_late_foreign_or_malformed_never_runs() {
 
 #[actix_rt::test]
 async fn an_agent_killed_in_mid_command_finds_the_result() {
-    let mut guest = Guest::start_new().await;
+    let mut guest = Stubbed::start_new().await;
     let mut session = guest.session(1).await;
     let gate = guest.data().join("gate");
     let script = format!(
@@ -184,7 +185,7 @@ async fn an_agent_killed_in_mid_command_finds_the_result() {
     session.send(DispatcherFrame::Run(run.clone())).await;
     session.output_of(&run.command, b"one\n").await;
     guest.kill();
-    guest.start().await;
+    guest.start_enrolled().await;
     let mut session = guest.session(2).await;
     let mut again = run.clone();
     again.epoch = Epoch(2);
@@ -205,7 +206,7 @@ async fn an_agent_killed_in_mid_command_finds_the_result() {
     std::fs::write(&gate, "").expect("written");
     let status = guest.data().join("commands").join(run.command.to_string()).join("status.json");
     wait_until("the shim to finish alone", || status.exists()).await;
-    guest.start().await;
+    guest.start_enrolled().await;
     let mut session = guest.session(3).await;
     session.send(DispatcherFrame::Run(run.clone())).await;
     let end = session.end_of(&run.command).await;
@@ -215,14 +216,14 @@ async fn an_agent_killed_in_mid_command_finds_the_result() {
 
 #[actix_rt::test]
 async fn a_command_whose_shim_died_too_is_interrupted_and_never_runs_again() {
-    let mut guest = Guest::start_new().await;
+    let mut guest = Stubbed::start_new().await;
     let mut session = guest.session(1).await;
     let run = run_of(&command("run", 1), 1, &["sh", "-c", "echo $$; exec sleep 600"]);
     session.send(DispatcherFrame::Run(run.clone())).await;
     let printed = session.output_line(&run.command).await;
     guest.kill();
     guest.kill_shim(&run.command);
-    guest.start().await;
+    guest.start_enrolled().await;
     let mut session = guest.session(2).await;
     for epoch in [1, 2] {
         let mut again = run.clone();
@@ -245,7 +246,7 @@ async fn a_command_whose_shim_died_too_is_interrupted_and_never_runs_again() {
 
 #[actix_rt::test]
 async fn time_limits_and_cancels_end_a_command_and_what_it_started() {
-    let guest = Guest::start_new().await;
+    let guest = Stubbed::start_new().await;
     let mut session = guest.session(1).await;
     let mut run = run_of(&command("run", 1), 1, &["sh", "-c", "sleep 600 & echo $!; wait"]);
     run.operation = match run.operation {
@@ -280,7 +281,7 @@ async fn time_limits_and_cancels_end_a_command_and_what_it_started() {
 
 #[actix_rt::test]
 async fn a_newer_session_replaces_an_older_one_and_an_older_one_is_refused() {
-    let guest = Guest::start_new().await;
+    let guest = Stubbed::start_new().await;
     let mut old = guest.session(5).await;
     let mut new = guest.session(6).await;
     assert!(old.ends().await, "the older session was kept");
@@ -301,7 +302,7 @@ async fn a_newer_session_replaces_an_older_one_and_an_older_one_is_refused() {
 
 #[actix_rt::test]
 async fn commands_beyond_the_places_wait_in_order() {
-    let guest = Guest::start_new().await;
+    let guest = Stubbed::start_new().await;
     let mut session = guest.session(1).await;
     let gate = guest.data().join("gate");
     let script = format!(
