@@ -11,6 +11,7 @@ pub mod body;
 pub mod console;
 pub mod enstratus;
 pub mod error;
+pub mod live;
 pub mod ops;
 pub mod rest;
 pub mod routes;

@@ -14,7 +14,9 @@ pub mod schema;
 pub mod seed;
 pub mod sequence;
 pub mod server;
+pub mod session;
 pub mod transition;
+pub mod view;
 pub mod watch;
 
 use super::Error;
