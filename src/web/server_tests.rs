@@ -88,7 +88,6 @@ async fn a_silent_socket_is_closed() {
     handle.stop(true).await;
 }
 
-#[expect(clippy::unused_async, reason = "a handler is async")]
 async fn broken() -> String {
     panic!("this handler is broken");
 }

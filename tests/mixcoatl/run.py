@@ -154,10 +154,8 @@ def wait_for(client, job, limit):
 def lists(client):
     """Every list of the issue's path, as a table, and what a launch needs from them."""
     client.run("dcm-list-api-versions")
-    for command in ["clouds", "regions", "servers", "jobs", "billing-codes", "server-products", "accounts", "groups",
-                    "roles", "role-assignments", "users", "customers", "api-keys", "subscriptions"]:
+    for command in ["clouds", "regions", "servers", "jobs", "billing-codes", "server-products"]:
         client.run("dcm-list-%s" % command)
-    client.run("dcm-describe-license")
     regions = client.json("dcm-list-regions")
     check(len(regions) >= 2, "fewer than two regions: %s" % regions)
     region = regions[0]["region_id"]
@@ -223,7 +221,12 @@ def end(client, server, limit):
 
 
 def formats(client):
-    """The commands that need no flags, in the other formats."""
+    """The other lists, and the commands that need no flags in the other formats."""
+    for command in ["accounts", "groups", "roles", "role-assignments", "users", "customers", "api-keys",
+                    "subscriptions"]:
+        client.run("dcm-list-%s" % command)
+    client.run("dcm-list-server-terminate", "--all")
+    client.run("dcm-describe-license")
     for command in ["clouds", "firewalls", "jobs", "loadbalancers", "rdbms", "regions", "server-products", "servers",
                     "subscriptions", "users", "volumes"]:
         client.json("dcm-list-%s" % command)
