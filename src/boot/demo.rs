@@ -7,8 +7,8 @@ use super::Error;
 use super::dev::House;
 use crate::jobs::timeline::timeline;
 use crate::model::{
-    CommandParams, DataCenterId, ImageId, JobId, JobParams, JobState, JobUid, LaunchParams, ProductId, RegionId,
-    ServerId, Uid,
+    CommandParams, DataCenterId, ImageId, JobId, JobParams, JobState, JobUid, LaunchParams, ProductId,
+    RegionId, ServerId, Uid,
 };
 use crate::store::provisioning::accept::{Entry, Submit};
 use crate::store::provisioning::job::{self, History};
@@ -27,6 +27,7 @@ fn say(text: &str) {
     drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the form map_err wants")]
 fn fault(error: store::Error) -> Error {
     Error::Demo(crate::ops::Chain(&error).to_string())
 }
@@ -119,7 +120,7 @@ async fn follow(house: &House, uid: JobUid) -> Result<History, Error> {
         let ended = history.job.ended_at.is_some();
         for entry in timeline(&history) {
             // What an open job waits for now is told by the verdict that ends the wait.
-            if entry.what == "why" || !told.insert((entry.at, entry.what, entry.text.clone())) {
+            if entry.what == "why" || !told.insert((entry.at, entry.what, entry.detail.clone())) {
                 continue;
             }
             let since = entry.at.since(history.job.created_at);

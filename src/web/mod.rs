@@ -6,6 +6,7 @@
 //!
 //! Nothing here decides anything about jobs, and nothing is let in unless a route asks who it is: see [`auth`].
 
+pub mod agent_socket;
 pub mod auth;
 pub mod body;
 pub mod console;
@@ -16,6 +17,8 @@ pub mod ops;
 pub mod rest;
 pub mod routes;
 mod server;
+#[cfg(test)]
+mod server_tests;
 mod state;
 #[cfg(test)]
 pub(crate) mod testing;
