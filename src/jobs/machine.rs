@@ -219,7 +219,9 @@ fn resumed(history: &History) -> JobState {
 fn awaiting(facts: &Facts<'_>, due: bool) -> Plan {
     let job = &facts.history.job;
     let claim = Plan::Claim(JobState::Awaiting);
+    let open = facts.history.attempts.iter().any(|a| a.outcome == AttemptOutcome::Open);
     match (verdict_of_this_try(facts.history), &job.cancel_by) {
+        (Some(_), None) if open => claim,
         (Some(verdict), None) => match decided(facts.history, verdict) {
             Plan::BeginUndo { .. } => claim,
             other => other,

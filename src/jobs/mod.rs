@@ -5,9 +5,13 @@
 //! `docs/PROTOCOL.md`.
 
 mod actor;
+#[cfg(test)]
+mod battery;
 mod drive;
 mod error;
 pub mod machine;
+#[cfg(test)]
+mod machine_tests;
 pub mod ports;
 mod request;
 mod sql;

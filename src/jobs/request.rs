@@ -26,7 +26,7 @@ fn place_of(job: JobUid) -> Aad {
 pub(super) fn open(ports: &Ports, attempt: &Attempt) -> Result<LaunchRequest, Error> {
     let fault = Error::Request { job: attempt.job };
     let Ok(plain) = ports.ring.open(&place_of(attempt.job), &attempt.request) else { return Err(fault) };
-    serde_json::from_slice(plain.expose()).map_err(|_| fault)
+    serde_json::from_slice(plain.expose()).map_err(|_unreadable| fault)
 }
 
 /// A request with the agent that may enrol by the token in it.
@@ -62,7 +62,7 @@ pub(super) fn make(
         user_data,
         keypair: params.keypair.clone(),
     };
-    let plain = serde_json::to_vec(&request).map_err(|_| Error::Request { job: job.uid })?;
+    let plain = serde_json::to_vec(&request).map_err(|_unwritable| Error::Request { job: job.uid })?;
     Ok(Made { sealed: ports.ring.seal(&place_of(job.uid), &plain), request, agent })
 }
 
@@ -77,9 +77,9 @@ fn token(ports: &Ports, job: JobUid, step: &Step) -> String {
 fn client_data(ports: &Ports, job: &Job, params: &LaunchParams) -> Result<Option<Vec<u8>>, Error> {
     let Some(sealed) = &params.sealed_user_data else { return Ok(None) };
     let fault = || Error::Request { job: job.uid };
-    let sealed = crypto::base64::decode(sealed).map_err(|_| fault())?;
+    let sealed = crypto::base64::decode(sealed).map_err(|_unreadable| fault())?;
     let aad = Aad::new(LaunchParams::USER_DATA).with("customer", job.customer.to_string());
-    let plain = ports.ring.open(&aad, &sealed).map_err(|_| fault())?;
+    let plain = ports.ring.open(&aad, &sealed).map_err(|_unreadable| fault())?;
     Ok(Some(plain.expose().to_vec()))
 }
 

@@ -169,6 +169,11 @@ impl RegistryActor {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn fail_for_test(&self, cause: &str) {
+        self.life.fail(cause);
+    }
+
     /// Compares rows with what runs here and starts the difference.
     fn reconcile(&self, ctx: &mut Context<Self>) {
         let (store, boot) = (self.spec.store.clone(), self.spec.ports.boot);

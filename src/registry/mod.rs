@@ -8,6 +8,8 @@ mod actor;
 mod directory;
 mod error;
 mod node;
+#[cfg(test)]
+mod tests;
 
 pub use actor::{RegistryActor, Running, Spec};
 pub use error::Error;

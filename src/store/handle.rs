@@ -8,9 +8,11 @@ use actix::SyncArbiter;
 use diesel::QueryResult;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use super::keeper::{Desk, Keeper};
 use super::reader::{Reader, Readers, Run};
 use super::writer::{Call, Item, OnCommit, Tally, Writer};
 use super::{AnyConnection, Database, Error, Manager, Pool};
+use crate::supervision::{Arbiter, Options, Supervisor};
 
 /// How a database is opened.
 #[derive(Clone)]
@@ -61,6 +63,7 @@ pub struct Store {
     writes: mpsc::Sender<Box<dyn Item>>,
     readers: Readers,
     reading: Arc<Semaphore>,
+    desk: Desk,
     tally: Arc<Tally>,
     waiting: Arc<AtomicI64>,
 }
@@ -83,15 +86,30 @@ impl Store {
             .build(settings.manager.clone())
             .map_err(|e| Error::Connect(e.to_string()))?;
         let tally = Arc::new(Tally::default());
-        let writes = start_writer(database.name, settings, &tally, on_commit)?;
+        let (writes, line) = mpsc::channel(settings.waiting_writes);
+        let writer = Writer {
+            manager: settings.manager.clone(),
+            batch: settings.batch,
+            tally: Arc::clone(&tally),
+            on_commit,
+        };
+        let desk = Desk::new(database.name, writer, line);
+        desk.start()?;
         let threads = usize::try_from(settings.readers).unwrap_or(1);
         Ok(Self {
             writes,
             readers: SyncArbiter::start(threads, move || Reader { pool: pool.clone() }),
             reading: Arc::new(Semaphore::new(settings.waiting_reads)),
+            desk,
             tally,
             waiting: Arc::new(AtomicI64::new(0)),
         })
+    }
+
+    /// Has the writer's thread watched over by a permanent actor, which starts another when it ends. Without this a
+    /// thread that ended stays ended, as is well for a test.
+    pub fn keep(&self, supervisor: &Supervisor, on: &Arbiter) {
+        let _keeper = supervisor.spawn::<Keeper>(on, self.desk.clone(), Options::permanent());
     }
 
     /// Runs one write in the next group commit and answers after the commit.
@@ -124,7 +142,7 @@ impl Store {
         &self,
         f: impl FnOnce(&mut AnyConnection) -> QueryResult<T> + Send + 'static,
     ) -> Result<T, Error> {
-        let _permit = self.reading.try_acquire().map_err(|_| Error::Busy)?;
+        let _permit = self.reading.try_acquire().map_err(|_full| Error::Busy)?;
         let (reply, answer) = oneshot::channel();
         self.readers
             .try_send(Run::new(f, reply))
@@ -162,24 +180,4 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-fn start_writer(
-    name: &'static str,
-    settings: &Settings,
-    tally: &Arc<Tally>,
-    on_commit: OnCommit,
-) -> Result<mpsc::Sender<Box<dyn Item>>, Error> {
-    let (writes, waiting) = mpsc::channel(settings.waiting_writes);
-    let writer = Writer {
-        manager: settings.manager.clone(),
-        batch: settings.batch,
-        tally: Arc::clone(tally),
-        on_commit,
-    };
-    std::thread::Builder::new()
-        .name(format!("{name}-writer"))
-        .spawn(move || writer.serve(waiting))
-        .map_err(|e| Error::Connect(format!("no thread for the writer: {e}")))?;
-    Ok(writes)
 }

@@ -7,7 +7,10 @@
 mod connection;
 mod error;
 mod handle;
+mod keeper;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub mod analytics;
@@ -18,3 +21,4 @@ pub use connection::{
 };
 pub use error::Error;
 pub use handle::{Counters, Settings, Store};
+pub use keeper::{Desk, Keeper};

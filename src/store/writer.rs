@@ -53,6 +53,7 @@ pub(crate) struct Tally {
 /// Told after each commit: items in it and how long it took.
 pub(crate) type OnCommit = Arc<dyn Fn(usize, std::time::Duration) + Send + Sync>;
 
+#[derive(Clone)]
 pub(crate) struct Writer {
     pub(crate) manager: Manager,
     pub(crate) batch: usize,
@@ -65,7 +66,7 @@ const RETRIES: u32 = 3;
 
 impl Writer {
     /// Serves until every sender is gone. Blocks: runs on a thread of its own.
-    pub(crate) fn serve(self, mut waiting: mpsc::Receiver<Box<dyn Item>>) {
+    pub(crate) fn serve(&self, waiting: &mut mpsc::Receiver<Box<dyn Item>>) {
         let mut connection = None;
         let mut batch: Vec<Box<dyn Item>> = Vec::with_capacity(self.batch);
         while waiting.blocking_recv_many(&mut batch, self.batch) > 0 {
@@ -100,7 +101,7 @@ impl Writer {
             }
         };
         for item in alone {
-            item.answer(outcome.as_ref().map(|()| ()).map_err(Fault::to_error));
+            item.answer(outcome.as_ref().copied().map_err(Fault::to_error));
         }
     }
 

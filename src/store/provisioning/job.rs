@@ -110,7 +110,7 @@ pub struct Job {
 }
 
 fn parse<T: std::str::FromStr>(column: &'static str, text: &str) -> Result<T, Error> {
-    text.parse().map_err(|_| Error::Corrupt { column, text: text.chars().take(80).collect() })
+    text.parse().map_err(|_other| Error::Corrupt { column, text: text.chars().take(80).collect() })
 }
 
 impl TryFrom<JobRow> for Job {
@@ -467,11 +467,14 @@ fn typed(
     })
 }
 
+/// Jobs by open state, and when the oldest queued one was made.
+pub type OpenCounts = (Vec<(String, i64)>, Option<i64>);
+
 /// How many jobs are in each open state, and when the oldest queued one was made.
 ///
 /// # Errors
 /// What the database reports.
-pub fn open_counts(connection: &mut AnyConnection) -> QueryResult<(Vec<(String, i64)>, Option<i64>)> {
+pub fn open_counts(connection: &mut AnyConnection) -> QueryResult<OpenCounts> {
     let counts = job::table
         .filter(job::ended_at.is_null())
         .group_by(job::state)

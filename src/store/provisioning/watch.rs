@@ -81,9 +81,9 @@ impl TryFrom<WatchRow> for Watch {
     fn try_from(row: WatchRow) -> Result<Self, Error> {
         let bad = |column, text: &str| Error::Corrupt { column, text: text.to_owned() };
         Ok(Self {
-            uid: row.uid.parse().map_err(|_| bad("watch.uid", &row.uid))?,
-            job: row.job.parse().map_err(|_| bad("watch.job", &row.job))?,
-            kind: row.kind.parse().map_err(|_| bad("watch.kind", &row.kind))?,
+            uid: row.uid.parse().map_err(|_other| bad("watch.uid", &row.uid))?,
+            job: row.job.parse().map_err(|_other| bad("watch.job", &row.job))?,
+            kind: row.kind.parse().map_err(|_other| bad("watch.kind", &row.kind))?,
             customer: CustomerId(row.customer),
             step: row.step,
             try_no: row.try_no,

@@ -47,8 +47,9 @@ pub fn wait(connection: &mut AnyConnection, fence: Fence, waiting: &Waiting) -> 
     Ok(rows == 1)
 }
 
-/// Gives a running job up to whoever claims it next; `undo_begun` and its open attempts stay. `quiet` is written to
-/// the open attempt, so that no crash makes the next owner wait, or look, at another time.
+/// Gives a running job up to whoever claims it next; `undo_begun` and its open attempts stay.
+///
+/// `quiet` is written to the open attempt, so that no crash makes the next owner wait, or look, at another time.
 ///
 /// # Errors
 /// What the database reports.

@@ -1,0 +1,304 @@
+//! One battery for every kind of job: happy, every call of every port failing, panicking or killing the process, a
+//! cancel or the end of its time at every call. A new kind gets all of it by being in the list of kinds.
+
+mod check;
+mod cloud;
+mod script;
+mod world;
+
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use self::check::check;
+use self::script::Fault;
+use self::world::World;
+use super::actor::{JobActor, Spec};
+use super::drive::drive;
+use super::machine;
+use super::ports::Ports;
+use crate::cloud::TokenClass;
+use crate::model::{
+    AttemptOutcome, ErrorClass, JobKind, JobState, JobUid, Micros, ServerStatus, Verdict, WatchKind,
+};
+use crate::ops::Health;
+use crate::store::provisioning::job::{self, Evidence, History};
+use crate::store::provisioning::watch::Watch;
+use crate::store::provisioning::{agent, transition};
+use crate::supervision::{Limits, Options, Supervisor};
+
+/// Rounds after which a job that has not ended never will.
+const ROUNDS: usize = 200;
+
+async fn history(world: &World, uid: JobUid) -> History {
+    world.store.read(move |c| job::history(c, uid)).await.expect("a read").expect("the job")
+}
+
+/// Runs the job to its end, as the registry, the monitor, the guest and time would.
+async fn settle(world: &World, uid: JobUid, fault: Option<(u32, Fault)>) -> History {
+    let by_actor = matches!(fault, Some((_, Fault::Panic)));
+    let mut ports = world.life().await;
+    world.script.begin(fault);
+    for _ in 0..ROUNDS {
+        let killed = tokio::select! {
+            () = run(&ports, uid, by_actor) => false,
+            () = world.script.dead.notified() => true,
+            () = cancels(world, uid) => false,
+        };
+        if killed {
+            ports = world.life().await;
+        }
+        let now = history(world, uid).await;
+        if now.job.ended_at.is_some() {
+            return now;
+        }
+        if !look(world, &now).await
+            && let Some(due) = now.job.due_at
+        {
+            world.script.advance_to(due);
+        }
+    }
+    panic!("it never ends: {:#?}", history(world, uid).await);
+}
+
+async fn run(ports: &Ports, uid: JobUid, by_actor: bool) {
+    if !by_actor {
+        // A failed life is followed by another one, as the supervisor sees to it.
+        drop(drive(ports, uid, &Notify::new()).await);
+        return;
+    }
+    let house = Supervisor::new(Health::new());
+    let limits = Limits { backoff_first: Duration::from_millis(1), ..Limits::default() };
+    let spec = Spec { job: uid, ports: ports.clone() };
+    let options = Options { limits, ..Options::transient(None) };
+    let mailbox = house.spawn::<JobActor>(&house.here(), spec, options);
+    while !mailbox.is_closed() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Writes the cancels that the script asks for.
+async fn cancels(world: &World, uid: JobUid) {
+    loop {
+        world.script.cancel.notified().await;
+        world.store.write(move |c| transition::cancel_asked(c, uid, "a person")).await.expect("asked");
+        world.script.cancelled.notify_one();
+    }
+}
+
+/// Looks at the truth as a monitor, a guest and a worker would; true when there is a new verdict.
+async fn look(world: &World, now: &History) -> bool {
+    let Some(watch) = machine::watch_of_this_try(now).filter(|w| w.done_at.is_none()).cloned() else {
+        return false;
+    };
+    let (verdict, raw) = match watch.kind {
+        WatchKind::Noop => (Verdict::Reached, String::new()),
+        WatchKind::Guest => match guest(world, &watch).await {
+            true => (Verdict::Reached, String::new()),
+            false => return false,
+        },
+        WatchKind::Cloud => {
+            let expected: ServerStatus = watch.expectation.parse().expect("a status");
+            match world.cloud.state_of(&watch.target) {
+                Some(state) if state == expected => (Verdict::Reached, shown(&watch, state)),
+                None | Some(ServerStatus::Terminated) => (Verdict::Lost, String::new()),
+                Some(_) => return false,
+            }
+        }
+    };
+    write_verdict(world, &watch, verdict, raw).await;
+    true
+}
+
+fn shown(watch: &Watch, state: ServerStatus) -> String {
+    serde_json::to_string(&cloud::machine(&watch.target, state, None)).expect("plain data")
+}
+
+async fn write_verdict(world: &World, watch: &Watch, verdict: Verdict, raw: String) {
+    let seen = Evidence {
+        subject: watch.uid.to_string(),
+        source: "monitor/test".into(),
+        job: watch.job,
+        customer: watch.customer,
+        verdict,
+        text: format!("seen: {verdict}"),
+        raw,
+        made_at: Micros(0),
+    };
+    let uid = watch.uid;
+    world.store.write(move |c| transition::verdict(c, &seen, Some(uid))).await.expect("a verdict");
+}
+
+/// The guest runs the command once and answers from its journal afterwards; false when nothing was sent.
+async fn guest(world: &World, watch: &Watch) -> bool {
+    let id = watch.target.clone();
+    if !world.store.write(move |c| agent::mark_sent(c, &id)).await.expect("sent") {
+        return false;
+    }
+    let mut truth = world.cloud.truth.lock().expect("no panic");
+    if !truth.effects.iter().any(|(what, id)| *what == "run" && *id == watch.target) {
+        truth.effects.push(("run", watch.target.clone()));
+    }
+    true
+}
+
+fn faults() -> Vec<Fault> {
+    use ErrorClass::{Auth, Conflict, NotFound, Quota, Throttled, Transient};
+    let refusals = [Throttled, Transient, Quota, Auth, NotFound, Conflict].map(Fault::Refuse);
+    let mut all = vec![
+        Fault::Unknown,
+        Fault::Answer,
+        Fault::Stall,
+        Fault::Late,
+        Fault::Panic,
+        Fault::KillBefore,
+        Fault::KillAfter,
+        Fault::Cancel,
+        Fault::CancelKill,
+        Fault::TooLate,
+    ];
+    all.extend(refusals);
+    all
+}
+
+async fn battery(kind: JobKind, class: TokenClass) {
+    let world = World::new(class).await;
+    let uid = world.submit(kind).await;
+    let done = settle(&world, uid, None).await;
+    assert_eq!(done.job.state, JobState::Complete, "{kind} {class} without a fault: {:?}", done.job);
+    check(&world, &done, &format!("{kind} {class} happy")).await;
+    let calls = world.script.calls();
+    assert!(calls > 2, "{kind} calls its ports");
+    for fault in faults() {
+        for call in 1..=calls + 2 {
+            let uid = world.submit(kind).await;
+            let ended = settle(&world, uid, Some((call, fault.clone()))).await;
+            check(&world, &ended, &format!("{kind} {class} {fault:?} at call {call}")).await;
+        }
+    }
+}
+
+#[actix_rt::test]
+async fn noop() {
+    battery(JobKind::Noop, TokenClass::K).await;
+}
+
+#[actix_rt::test]
+async fn launch_with_tokens() {
+    battery(JobKind::LaunchServer, TokenClass::K).await;
+}
+
+#[actix_rt::test]
+async fn launch_with_tags_only() {
+    battery(JobKind::LaunchServer, TokenClass::S).await;
+    battery(JobKind::LaunchServer, TokenClass::T).await;
+}
+
+#[actix_rt::test]
+async fn launch_with_neither() {
+    battery(JobKind::LaunchServer, TokenClass::N).await;
+}
+
+#[actix_rt::test]
+async fn every_other_kind() {
+    for kind in JobKind::ALL.iter().filter(|k| !matches!(k, JobKind::Noop | JobKind::LaunchServer)) {
+        battery(*kind, TokenClass::K).await;
+    }
+}
+
+#[actix_rt::test]
+async fn a_cancelled_command_is_taken_back_only_where_it_was_never_sent() {
+    for sent in [false, true] {
+        let world = World::new(TokenClass::K).await;
+        let uid = world.submit(JobKind::RunCommand).await;
+        let ports = world.life().await;
+        world.script.begin(None);
+        drive(&ports, uid, &Notify::new()).await.expect("handed over");
+        let waits = history(&world, uid).await;
+        let watch = machine::watch_of_this_try(&waits).expect("a watch").clone();
+        if sent {
+            assert!(guest(&world, &watch).await);
+        }
+        world.store.write(move |c| transition::cancel_asked(c, uid, "ann")).await.expect("asked");
+        drive(&ports, uid, &Notify::new()).await.expect("driven");
+        let after = history(&world, uid).await;
+        if !sent {
+            assert_eq!(after.job.state, JobState::Cancelled);
+            assert!(!guest(&world, &watch).await, "it is not sent afterwards");
+            continue;
+        }
+        assert_eq!(
+            (after.job.state, after.job.why_code.as_str()),
+            (JobState::Awaiting, machine::CANCEL_SENT)
+        );
+        assert_eq!(after.job.owner, None);
+        assert!(after.job.why.contains("sent to its guest"), "{}", after.job.why);
+        write_verdict(&world, &watch, Verdict::Reached, String::new()).await;
+        drive(&ports, uid, &Notify::new()).await.expect("driven");
+        let ended = history(&world, uid).await;
+        assert_eq!(ended.job.state, JobState::Cancelled);
+        assert!(ended.job.message.as_deref().is_some_and(|m| m.contains("by then: seen: reached")));
+    }
+}
+
+#[actix_rt::test]
+async fn jobs_on_one_server_follow_one_another_in_the_order_of_their_acceptance() {
+    let world = World::new(TokenClass::K).await;
+    let first = world.submit(JobKind::StopServer).await;
+    let row = history(&world, first).await.job;
+    let second = world.submit_on(JobKind::StartServer, row.server.expect("a server")).await;
+    let ports = world.life().await;
+    world.script.begin(None);
+    let early = tokio::time::timeout(Duration::from_millis(100), drive(&ports, second, &Notify::new())).await;
+    assert!(early.is_err(), "it waits for its turn");
+    assert_eq!(history(&world, second).await.job.why_code, "server-busy");
+    settle(&world, first, None).await;
+    let ended = settle(&world, second, None).await;
+    assert_eq!(ended.job.state, JobState::Complete);
+    let effects: Vec<_> = world.cloud.truth.lock().expect("no panic").effects.iter().map(|e| e.0).collect();
+    assert_eq!(effects, ["stop", "start"]);
+}
+
+#[actix_rt::test]
+async fn a_job_that_kills_its_process_is_set_aside_claimed_again_and_ends() {
+    let world = World::new(TokenClass::K).await;
+    let uid = world.submit(JobKind::LaunchServer).await;
+    let mut set_aside = 0;
+    world.script.begin(None);
+    world.script.deadly("lease");
+    for _ in 0..500 {
+        let ports = world.life().await;
+        let wake = Notify::new();
+        tokio::select! {
+            _ = drive(&ports, uid, &wake) => {}
+            () = world.script.dead.notified() => {}
+        }
+        let job = history(&world, uid).await.job;
+        if job.ended_at.is_some() {
+            assert_eq!(job.state, JobState::Unresolved, "{job:?}");
+            assert!(set_aside > 1, "it got another chance");
+            return;
+        }
+        if job.state == JobState::Quarantined {
+            assert_eq!((job.why_code.as_str(), job.owner), (machine::CRASHES, None));
+            set_aside += 1;
+            world.script.advance_to(job.due_at.expect("bounded"));
+        }
+    }
+    panic!("it loops for ever: {:?}", history(&world, uid).await.job);
+}
+
+#[test]
+fn the_request_of_a_job_has_one_token_whoever_makes_it() {
+    let install = crate::crypto::Key::random();
+    let uid = JobUid::random();
+    assert_eq!(
+        crate::crypto::token(&install, uid, "create", 0),
+        crate::crypto::token(&install, uid, "create", 0)
+    );
+    assert_ne!(
+        crate::crypto::token(&install, uid, "create", 0),
+        crate::crypto::token(&install, uid, "create", 1)
+    );
+    assert_eq!(AttemptOutcome::Open.as_str(), "open");
+}

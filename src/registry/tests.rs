@@ -1,0 +1,267 @@
+//! The registry under panics, errors and stops of itself and of its jobs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+
+use super::actor::{RegistryActor, Running, Spec};
+use super::{Registry, Submitted};
+use crate::cloud::Clouds;
+use crate::crypto::{Key, KeyRing};
+use crate::jobs::machine::Limits;
+use crate::jobs::ports::{Applied, Ask, Change, JobStore, Keys, Leased, Liveness, NoLease, Place, Ports};
+use crate::jobs::{Changes, SqlStore, SystemClock};
+use crate::model::{
+    AccountId, Boot, CustomerId, JobId, JobParams, JobUid, NoopParams, RegionId, ServerId, Uid, UserId,
+};
+use crate::mq::{Embedded, Nudge, Queue, Topic};
+use crate::ops::{Health, Metrics};
+use crate::store::provisioning::accept::{Entry, Submit};
+use crate::store::provisioning::job::{self, History, JobRow};
+use crate::store::provisioning::node;
+use crate::store::provisioning::sequence::Sequencer;
+use crate::store::provisioning::server::ServerRow;
+use crate::store::{self, Manager, PROVISIONING, Settings, Store};
+use crate::supervision::{self, Mailbox, Options, Supervisor};
+
+/// Rows that panic over a job with the number 13, and once over one with the number 7.
+struct Rows {
+    inner: SqlStore,
+    sevens: AtomicUsize,
+}
+
+#[async_trait(?Send)]
+impl JobStore for Rows {
+    async fn history(&self, uid: JobUid) -> Result<Option<History>, store::Error> {
+        let found = self.inner.history(uid).await?;
+        match found.as_ref().map(|h| h.job.id.0) {
+            Some(13) => panic!("a poison job"),
+            Some(7) if self.sevens.fetch_add(1, Ordering::SeqCst) == 0 => panic!("once"),
+            Some(8) if self.sevens.fetch_add(1, Ordering::SeqCst) == 0 => {
+                Err(store::Error::Panicked("an error of its own".into()))
+            }
+            _ => Ok(found),
+        }
+    }
+
+    async fn apply(&self, change: Change) -> Result<Applied, store::Error> {
+        self.inner.apply(change).await
+    }
+
+    async fn place(&self, id: AccountId, within: Option<RegionId>) -> Result<Option<Place>, store::Error> {
+        self.inner.place(id, within).await
+    }
+
+    async fn server(&self, customer: CustomerId, id: ServerId) -> Result<Option<ServerRow>, store::Error> {
+        self.inner.server(customer, id).await
+    }
+
+    async fn new_number(&self) -> Result<i64, store::Error> {
+        self.inner.new_number().await
+    }
+}
+
+struct Nothing;
+
+#[async_trait(?Send)]
+impl Keys for Nothing {
+    async fn lease(&self, _: Ask) -> Result<Leased, NoLease> {
+        Err(NoLease::Later("none".into()))
+    }
+}
+
+impl Liveness for Nothing {
+    fn may_start(&self) -> bool {
+        true
+    }
+}
+
+/// A queue that loses every nudge but gives the registry its inbox.
+struct Deaf(Embedded);
+
+impl Queue for Deaf {
+    fn publish(&self, _: Nudge) {}
+
+    fn subscribe(&self, topic: Topic) -> mpsc::Receiver<Nudge> {
+        self.0.subscribe(topic)
+    }
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+enum Break {
+    Panic,
+    Fail,
+    Stop,
+}
+
+impl Handler<Break> for RegistryActor {
+    type Result = ();
+
+    fn handle(&mut self, how: Break, ctx: &mut Context<Self>) {
+        match how {
+            Break::Panic => panic!("on demand"),
+            Break::Fail => self.fail_for_test("on demand"),
+            Break::Stop => ctx.stop(),
+        }
+    }
+}
+
+struct House {
+    store: Store,
+    registry: Registry,
+    mailbox: Mailbox<RegistryActor>,
+    supervisor: Supervisor,
+    _folder: tempfile::TempDir,
+}
+
+async fn house(deaf: bool) -> House {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite://{}/p.db", folder.path().display());
+    let settings = Settings::new(Manager::new(&url).expect("a url"));
+    let store = Store::open(PROVISIONING, &settings, Arc::new(|_, _| {})).expect("a database");
+    let boot = Boot::random();
+    store.write(move |c| node::register(c, boot, "test")).await.expect("alive");
+    let (changes, metrics, supervisor) = (Changes::new(), Metrics::new(), Supervisor::new(Health::new()));
+    let queue: Arc<dyn Queue> =
+        if deaf { Arc::new(Deaf(Embedded::new())) } else { Arc::new(Embedded::new()) };
+    let inner =
+        SqlStore::new(store.clone(), Sequencer::new(store.clone()), boot, changes.clone(), metrics.clone());
+    let ports = Ports {
+        clock: Arc::new(SystemClock),
+        store: Arc::new(Rows { inner, sevens: AtomicUsize::new(0) }),
+        queue: Arc::clone(&queue),
+        keys: Arc::new(Nothing),
+        clouds: Clouds::new(),
+        liveness: Arc::new(Nothing),
+        boot,
+        install: Arc::new(Key::random()),
+        ring: Arc::new(KeyRing::new(Key::random())),
+        limits: Limits { grace: Duration::ZERO, ..Limits::default() },
+        call_limit: Duration::from_secs(1),
+        command_wait: Duration::from_secs(1),
+        enrolment: None,
+    };
+    let spec = Spec {
+        store: store.clone(),
+        queue,
+        changes: changes.clone(),
+        metrics,
+        supervisor: supervisor.clone(),
+        jobs: supervisor.here(),
+        ports,
+        sweep: Duration::from_millis(50),
+        running: Running::new(100),
+        set_aside: Duration::from_millis(50),
+        keep_keys: Duration::from_secs(3600),
+        keep_replays: Duration::from_secs(3600),
+    };
+    let limits =
+        supervision::Limits { backoff_first: Duration::from_millis(1), ..supervision::Limits::default() };
+    let options = Options { limits, ..Options::permanent() };
+    let mailbox = supervisor.spawn::<RegistryActor>(&supervisor.here(), spec, options);
+    let registry = Registry::new(mailbox.clone(), changes, Duration::from_secs(10));
+    House { store, registry, mailbox, supervisor, _folder: folder }
+}
+
+impl House {
+    async fn submit(&self, id: i64, limit: Duration) -> JobUid {
+        let uid = JobUid::random();
+        let submit = Submit {
+            entry: Entry {
+                customer: CustomerId(1),
+                access_key: "AK".into(),
+                request: Uid::random(),
+                replay: None,
+                idem: None,
+                repeat_by_key: false,
+            },
+            uid,
+            id: JobId(id),
+            account: AccountId(1),
+            person: UserId(1),
+            params: JobParams::Noop(NoopParams::default()),
+            description: "no-op".into(),
+            priority: 0,
+            limit,
+            server: None,
+        };
+        let submitted = self.registry.submit(submit).await.expect("accepted");
+        assert_eq!(submitted, Submitted { uid, id: JobId(id), fresh: true });
+        uid
+    }
+
+    /// Waits until the row is as wanted.
+    async fn until(&self, uid: JobUid, what: &str, holds: impl Fn(&JobRow) -> bool) -> JobRow {
+        let limit = Instant::now() + Duration::from_secs(30);
+        loop {
+            let row = self.store.read(move |c| job::by_uid(c, uid)).await.expect("a read").expect("the job");
+            if holds(&row) {
+                return row;
+            }
+            assert!(Instant::now() < limit, "not within 30 s: {what}: {row:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn effect_known(&self, uid: JobUid) {
+        self.until(uid, "it waits for its verdict", |row| row.state == "awaiting" && row.owner.is_none())
+            .await;
+    }
+}
+
+const LONG: Duration = Duration::from_secs(600);
+
+#[actix_rt::test]
+async fn a_registry_that_panics_fails_or_stops_goes_on() {
+    let house = house(false).await;
+    for (n, how) in [(100, Break::Panic), (101, Break::Fail), (102, Break::Stop)] {
+        let _ = house.mailbox.ask(how, Duration::from_secs(5)).await;
+        let uid = house.submit(n, LONG).await;
+        house.effect_known(uid).await;
+    }
+    let shown = house.supervisor.snapshots();
+    let registry = shown.iter().find(|s| s.kind == "registry").expect("shown");
+    assert_eq!(registry.restarts, 3);
+}
+
+#[actix_rt::test]
+async fn a_job_whose_actor_panics_or_fails_once_goes_on() {
+    let house = house(false).await;
+    for id in [7, 8] {
+        let uid = house.submit(id, LONG).await;
+        house.effect_known(uid).await;
+    }
+}
+
+#[actix_rt::test]
+async fn a_nudge_that_was_lost_is_made_good_by_the_sweep() {
+    let house = house(true).await;
+    let uid = house.submit(100, LONG).await;
+    house.effect_known(uid).await;
+}
+
+#[actix_rt::test]
+async fn a_poison_job_is_set_aside_with_its_text_and_ends_while_its_neighbours_go_on() {
+    let house = house(false).await;
+    let poison = house.submit(13, Duration::from_secs(1)).await;
+    for id in 200..220 {
+        let uid = house.submit(id, LONG).await;
+        house.effect_known(uid).await;
+    }
+    let aside =
+        house.until(poison, "it is set aside", |row| row.state != "queued" && row.owner.is_none()).await;
+    let said = if aside.ended_at.is_some() { aside.message.unwrap_or_default() } else { aside.why };
+    assert!(said.contains("a poison job"), "{said}");
+    let ended = house.until(poison, "it ends", |row| row.ended_at.is_some()).await;
+    assert_eq!(ended.state, "unresolved");
+    assert!(
+        ended
+            .message
+            .is_some_and(|text| text.starts_with("outcome unknown: ") && text.contains("a poison job"))
+    );
+}

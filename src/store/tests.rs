@@ -1,0 +1,326 @@
+//! The door to a database under concurrency, faults and panics, and the guards of the moves.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc as blocking;
+use std::time::Duration;
+
+use diesel::prelude::*;
+use futures_util::future::join_all;
+
+use super::provisioning::accept::{self, Entered, Entry, IdemKey, Submit};
+use super::provisioning::schema::{idem, job as jobs, setting};
+use super::provisioning::transition::{self, Claim, End, Fence, Waiting};
+use super::provisioning::{job, node};
+use super::{Error, Manager, PROVISIONING, Settings, Store};
+use crate::model::{
+    AccountId, Boot, CustomerId, Epoch, JobId, JobParams, JobState, JobUid, Micros, NoopParams, Uid, UserId,
+};
+use crate::ops::Health;
+use crate::supervision::Supervisor;
+
+struct House {
+    store: Store,
+    _folder: tempfile::TempDir,
+}
+
+fn open_with(change: impl FnOnce(&mut Settings), on_commit: super::writer::OnCommit) -> House {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite://{}/p.db", folder.path().display());
+    let mut settings = Settings::new(Manager::new(&url).expect("a url"));
+    change(&mut settings);
+    House { store: Store::open(PROVISIONING, &settings, on_commit).expect("a database"), _folder: folder }
+}
+
+fn open() -> House {
+    open_with(|_| {}, Arc::new(|_, _| {}))
+}
+
+fn set(name: &str) -> impl use<> + FnMut(&mut super::AnyConnection) -> QueryResult<usize> + Send + 'static {
+    let name = name.to_owned();
+    move |c| {
+        diesel::insert_into(setting::table)
+            .values((setting::name.eq(&name), setting::value.eq("v")))
+            .execute(c)
+    }
+}
+
+async fn count(store: &Store) -> i64 {
+    store.read(|c| setting::table.count().get_result(c)).await.expect("a count")
+}
+
+/// Holds the writer until the sender is dropped; what is written meanwhile waits together.
+async fn hold(store: &Store) -> (blocking::Sender<()>, tokio::task::JoinHandle<()>) {
+    let (open, gate) = blocking::channel::<()>();
+    let (began, begun) = tokio::sync::oneshot::channel();
+    let (store, mut began) = (store.clone(), Some(began));
+    let held = actix_rt::spawn(async move {
+        let blocked = store.write(move |_| {
+            if let Some(began) = began.take() {
+                let _ = began.send(());
+                let _ = gate.recv();
+            }
+            Ok(())
+        });
+        blocked.await.expect("let go");
+    });
+    begun.await.expect("it holds");
+    (open, held)
+}
+
+#[actix_rt::test]
+async fn many_writers_share_one_commit() {
+    let house = open();
+    let (gate, held) = hold(&house.store).await;
+    let before = house.store.counters();
+    let writes: Vec<_> = (0..100).map(|n| Box::pin(house.store.write(set(&format!("s{n}"))))).collect();
+    let mut all = Box::pin(join_all(writes));
+    assert!(futures_util::poll!(&mut all).is_pending());
+    drop(gate);
+    assert!(all.await.iter().all(|r| matches!(r, Ok(1))));
+    held.await.expect("ended");
+    let after = house.store.counters();
+    assert_eq!(after.items - before.items, 101, "the one that held it, and a hundred");
+    assert!(after.commits - before.commits <= 3, "{after:?} after {before:?}");
+    assert_eq!(after.replays, 0);
+    assert_eq!(count(&house.store).await, 100);
+}
+
+#[actix_rt::test]
+async fn a_bad_item_fails_alone() {
+    let house = open();
+    let (gate, held) = hold(&house.store).await;
+    let good = house.store.write(set("a"));
+    let twice = house.store.write(set("a"));
+    let panics = house.store.write(|_| -> QueryResult<()> { panic!("poison item") });
+    let refused = house.store.write(|c| super::provisioning::insert_new(set("a")(c)));
+    let other = house.store.write(set("b"));
+    let mut all = Box::pin(async { tokio::join!(good, twice, panics, refused, other) });
+    assert!(futures_util::poll!(&mut all).is_pending());
+    drop(gate);
+    let (good, twice, panics, refused, other) = all.await;
+    held.await.expect("ended");
+    assert!(matches!(good, Ok(1)) && matches!(other, Ok(1)), "{good:?} {other:?}");
+    assert!(matches!(&twice, Err(Error::Query(_))), "{twice:?}");
+    assert!(matches!(&panics, Err(Error::Panicked(text)) if text == "poison item"), "{panics:?}");
+    assert!(matches!(refused, Ok(false)), "a unique violation that is expected is an answer: {refused:?}");
+    assert!(house.store.counters().replays >= 5);
+    assert_eq!(count(&house.store).await, 2);
+    assert!(matches!(house.store.write(set("c")).await, Ok(1)), "the writer lives");
+}
+
+#[actix_rt::test]
+async fn a_full_queue_is_said_at_once() {
+    let house = open_with(|s| s.waiting_writes = 2, Arc::new(|_, _| {}));
+    let (gate, held) = hold(&house.store).await;
+    let mut waiting: Vec<_> = (0..2).map(|n| Box::pin(house.store.write(set(&format!("w{n}"))))).collect();
+    for write in &mut waiting {
+        assert!(futures_util::poll!(write).is_pending());
+    }
+    assert_eq!(house.store.waiting(), 3);
+    assert!(matches!(house.store.write(set("x")).await, Err(Error::Busy)));
+    drop(gate);
+    assert!(join_all(waiting).await.iter().all(Result::is_ok));
+    held.await.expect("ended");
+    assert_eq!(count(&house.store).await, 2, "what was refused left nothing");
+}
+
+#[actix_rt::test]
+async fn readers_survive_panics() {
+    let house = open();
+    for _ in 0..10 {
+        let answer = house.store.read(|_| -> QueryResult<()> { panic!("poison query") }).await;
+        assert!(matches!(&answer, Err(Error::Panicked(text)) if text == "poison query"), "{answer:?}");
+    }
+    let reads = join_all((0..50).map(|_| count(&house.store))).await;
+    assert_eq!(reads, vec![0; 50]);
+}
+
+#[actix_rt::test]
+async fn a_writer_that_ends_is_started_again_and_serves_what_waited() {
+    let commits = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&commits);
+    let faulty = Arc::new(move |_: usize, _: Duration| {
+        assert!(counted.fetch_add(1, Ordering::SeqCst) != 1, "on demand, outside every guard");
+    });
+    let house = open_with(|_| {}, faulty);
+    let supervisor = Supervisor::new(Health::new());
+    house.store.keep(&supervisor, &supervisor.here());
+    assert!(matches!(house.store.write(set("first")).await, Ok(1)));
+    assert!(
+        matches!(house.store.write(set("second")).await, Err(Error::Unknown)),
+        "its answer died with the thread"
+    );
+    assert!(matches!(house.store.write(set("third")).await, Ok(1)), "the next thread serves it");
+    assert_eq!(count(&house.store).await, 3, "unknown was stored");
+    let shown = supervisor.snapshots();
+    let keeper = shown.iter().find(|s| s.kind == "database").expect("it is shown");
+    assert_eq!((keeper.key.as_str(), keeper.restarts), ("provisioning", 1));
+}
+
+fn submit(uid: JobUid, id: i64, key: Option<&str>) -> Submit {
+    Submit {
+        entry: Entry {
+            customer: CustomerId(1),
+            access_key: "AK".into(),
+            request: Uid::random(),
+            replay: None,
+            idem: key.map(|key| IdemKey { key: key.into(), body_hash: "h".into() }),
+            repeat_by_key: false,
+        },
+        uid,
+        id: JobId(id),
+        account: AccountId(1),
+        person: UserId(1),
+        params: JobParams::Noop(NoopParams::default()),
+        description: "no-op".into(),
+        priority: 0,
+        limit: Duration::from_secs(60),
+        server: None,
+    }
+}
+
+async fn accepted(store: &Store, submit: &Submit) -> Result<Entered, Error> {
+    let submit = submit.clone();
+    store.write(move |c| accept::accept(c, &submit)).await
+}
+
+#[actix_rt::test]
+async fn one_idempotency_key_makes_one_job_however_many_ask_together() {
+    let house = open();
+    let all: Vec<_> = (0..100).map(|n| submit(JobUid::random(), n, Some("k"))).collect();
+    let answers = join_all(all.iter().map(|s| accepted(&house.store, s))).await;
+    let fresh = answers.iter().filter(|a| matches!(a, Ok(Entered::Fresh))).count();
+    let same = answers.iter().filter(|a| matches!(a, Ok(Entered::Same(_)))).count();
+    assert_eq!((fresh, same), (1, 99));
+    let rows: (i64, i64) = house
+        .store
+        .read(|c| Ok((jobs::table.count().get_result(c)?, idem::table.count().get_result(c)?)))
+        .await
+        .expect("counts");
+    assert_eq!(rows, (1, 1));
+    let mut other = submit(JobUid::random(), 500, Some("k"));
+    other.entry.idem = Some(IdemKey { key: "k".into(), body_hash: "another".into() });
+    assert!(matches!(accepted(&house.store, &other).await, Ok(Entered::Conflict)));
+}
+
+#[actix_rt::test]
+async fn a_repeat_of_the_same_item_is_its_own_answer_and_a_used_number_is_nobodys() {
+    let house = open();
+    let mut first = submit(JobUid::random(), 1, Some("k"));
+    first.entry.replay = Some("signature".into());
+    assert!(matches!(accepted(&house.store, &first).await, Ok(Entered::Fresh)));
+    assert!(matches!(accepted(&house.store, &first).await, Ok(Entered::Fresh)), "its commit was unknown");
+    let mut replayed = first.clone();
+    replayed.entry.request = Uid::random();
+    assert!(matches!(accepted(&house.store, &replayed).await, Ok(Entered::Replayed)));
+    replayed.entry.repeat_by_key = true;
+    assert!(matches!(accepted(&house.store, &replayed).await, Ok(Entered::Same(_))));
+    let taken = submit(JobUid::random(), 1, None);
+    assert!(accepted(&house.store, &taken).await.is_err(), "never accepted without a row");
+}
+
+async fn life(store: &Store) -> Boot {
+    let boot = Boot::random();
+    store.write(move |c| node::register(c, boot, "test")).await.expect("alive");
+    boot
+}
+
+async fn queued(store: &Store, id: i64) -> JobUid {
+    let uid = JobUid::random();
+    accepted(store, &submit(uid, id, None)).await.expect("accepted");
+    uid
+}
+
+fn claim_of(job: JobUid, epoch: i64, boot: Boot) -> Claim {
+    let seen = Fence { job, epoch: Epoch(epoch) };
+    Claim { seen, from: JobState::Queued, to: JobState::Running, boot, crashes: 0 }
+}
+
+fn end_of(job: JobUid, epoch: i64, state: JobState) -> End {
+    End {
+        fence: Fence { job, epoch: Epoch(epoch) },
+        state,
+        try_no: 1,
+        message: "m".into(),
+        code: "c".into(),
+        server: None,
+        seen: None,
+        obligation: None,
+    }
+}
+
+#[actix_rt::test]
+async fn one_of_many_lives_claims_and_only_a_living_one_takes_over() {
+    let house = open();
+    let store = &house.store;
+    let uid = queued(store, 1).await;
+    let mut lives = Vec::new();
+    for _ in 0..10 {
+        lives.push(life(store).await);
+    }
+    let claims = lives.iter().map(|boot| claim_of(uid, 0, *boot));
+    let won = join_all(claims.map(|claim| store.write(move |c| transition::claim(c, &claim)))).await;
+    assert_eq!(won.iter().filter(|won| matches!(won, Ok(true))).count(), 1);
+    let winner = won.iter().position(|won| matches!(won, Ok(true))).map(|at| lives[at]).expect("one");
+    let (again, alive) = (claim_of(uid, 0, winner), *lives.iter().find(|b| **b != winner).expect("others"));
+    assert!(matches!(store.write(move |c| transition::claim(c, &again)).await, Ok(true)), "it was mine");
+    assert!(store.write(move |c| transition::take_over(c, alive, 10)).await.expect("asked").is_empty());
+    store.write(move |c| node::declare_dead(c, &winner.to_string(), 0)).await.expect("dead");
+    assert!(
+        store.write(move |c| transition::take_over(c, winner, 10)).await.expect("asked").is_empty(),
+        "a life declared dead takes nothing, not even its own"
+    );
+    let taken = store.write(move |c| transition::take_over(c, alive, 10)).await.expect("taken");
+    assert_eq!(taken, vec![uid.to_string()]);
+    let row = store.read(move |c| job::by_uid(c, uid)).await.expect("a read").expect("the job");
+    assert_eq!((row.epoch, row.crashes, row.owner), (2, 1, Some(alive.to_string())));
+    stale_writes_nothing(store, uid, (winner, 1)).await;
+}
+
+/// Every move with an old epoch leaves the row as it is.
+async fn stale_writes_nothing(store: &Store, uid: JobUid, (boot, epoch): (Boot, i64)) {
+    let fence = Fence { job: uid, epoch: Epoch(epoch) };
+    let waiting = Waiting { until: Micros(1), code: "c".into(), why: "w".into() };
+    let before = store.read(move |c| job::by_uid(c, uid)).await.expect("a read").expect("the job");
+    let moved = store
+        .write(move |c| {
+            Ok(vec![
+                transition::may_act(c, fence, boot, JobState::Running)?,
+                transition::wait(c, fence, &waiting)?,
+                transition::quarantine(c, fence, &waiting, None)?,
+                transition::park(c, fence, boot, &waiting)?,
+                transition::begin_undo(c, fence, boot, "w")?,
+                transition::next_try(c, fence, 1)?,
+                transition::end(c, &end_of(uid, epoch, JobState::Failed))?,
+                transition::end(c, &end_of(uid, epoch, JobState::Unresolved))?,
+            ])
+        })
+        .await
+        .expect("asked");
+    assert_eq!(moved, vec![false; 8]);
+    let after = store.read(move |c| job::by_uid(c, uid)).await.expect("a read").expect("the job");
+    assert_eq!(after.version, before.version);
+}
+
+#[actix_rt::test]
+async fn an_end_is_written_once_and_complete_only_from_awaiting() {
+    let house = open();
+    let (store, boot) = (&house.store, life(&house.store).await);
+    let uid = queued(store, 1).await;
+    store.write(move |c| transition::claim(c, &claim_of(uid, 0, boot))).await.expect("claimed");
+    let early = end_of(uid, 1, JobState::Complete);
+    assert!(matches!(store.write(move |c| transition::end(c, &early)).await, Ok(false)));
+    for (state, done) in [
+        (JobState::Cancelled, true),
+        (JobState::Cancelled, true),
+        (JobState::Failed, false),
+        (JobState::Unresolved, false),
+    ] {
+        let end = end_of(uid, 1, state);
+        assert_eq!(store.write(move |c| transition::end(c, &end)).await.expect("asked"), done, "{state}");
+    }
+    assert!(matches!(store.write(move |c| transition::cancel_asked(c, uid, "ann")).await, Ok(false)));
+    let row = store.read(move |c| job::by_uid(c, uid)).await.expect("a read").expect("the job");
+    assert_eq!((row.state.as_str(), row.owner), ("cancelled", None));
+}
