@@ -56,7 +56,7 @@ fn accepted(job: &Job) -> Entry {
     Entry::new(
         job.created_at,
         "accepted",
-        format!("accepted as job {}, durable: {}", job.id, job.description),
+        format!("queued as job {}, durable: {}", job.id, job.description),
     )
     .with(&format!("uid {}, request {}", job.uid, job.request))
 }

@@ -17,6 +17,8 @@ pub mod rest;
 pub mod routes;
 mod server;
 mod state;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use error::Fault;
 pub use server::{agent_server, api_server, ops_server};

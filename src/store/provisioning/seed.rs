@@ -191,7 +191,7 @@ fn people(connection: &mut AnyConnection, secrets: &Secrets, now: i64) -> QueryR
         add_group(connection, &GroupRow { id, customer: CUSTOMER.0, name, description, status: active() })?;
     }
     let everything = r#"[{"resourceType":"ANY","action":"ANY","qualifier":"ANY"}]"#;
-    let looking = r#"[{"resourceType":"ANY","action":"Access","qualifier":"ANY"}]"#;
+    let looking = r#"[{"resourceType":"ANY","action":"READ","qualifier":"ANY"}]"#;
     let roles = [(ADMIN_ROLE, "Admin", everything), (AUDITOR_ROLE, "Auditor", looking)];
     for (id, name, acl) in roles {
         let (name, description, acl) = (name.to_owned(), format!("{name} of the account"), acl.to_owned());
