@@ -27,7 +27,9 @@ impl Keys for KmKeys {
                 })
                 .to_string(),
             }),
-            Err(error @ (km::Error::Denied { .. } | km::Error::Invalid(_))) => Err(NoLease::Denied(error.to_string())),
+            Err(error @ (km::Error::Denied { .. } | km::Error::Invalid(_))) => {
+                Err(NoLease::Denied(error.to_string()))
+            }
             Err(error) => Err(NoLease::Later(crate::ops::Chain(&error).to_string())),
         }
     }

@@ -7,8 +7,8 @@ use super::Error;
 use super::dev::House;
 use crate::jobs::timeline::timeline;
 use crate::model::{
-    CommandParams, DataCenterId, ImageId, JobId, JobParams, JobState, JobUid, LaunchParams, ProductId, RegionId,
-    ServerId, Uid,
+    CommandParams, DataCenterId, ImageId, JobId, JobParams, JobState, JobUid, LaunchParams, ProductId,
+    RegionId, ServerId, Uid,
 };
 use crate::store::provisioning::accept::{Entry, Submit};
 use crate::store::provisioning::job::{self, History};

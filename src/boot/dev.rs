@@ -57,7 +57,11 @@ pub async fn dev(options: Dev) -> Result<(), Error> {
     if let Some(file) = &house.options.ready_file {
         ready.write(file)?;
     }
-    log::info!("ready after {} ms, {} KiB", started.elapsed().as_millis(), crate::ops::memory_kib().unwrap_or(0));
+    log::info!(
+        "ready after {} ms, {} KiB",
+        started.elapsed().as_millis(),
+        crate::ops::memory_kib().unwrap_or(0)
+    );
     say(&format!(
         "ready after {} ms, memory {} KiB\nconsole  {}  (login {}, password {})\napi      {}\n",
         started.elapsed().as_millis(),
@@ -187,8 +191,10 @@ impl House {
         let ops = self.folder.listener("ops", SocketAddr::new(self.options.listen.ip(), 0))?;
         let (api_url, ops_url) = (url("http", &api)?, url("http", &ops)?);
         let names = [self.options.listen.ip().to_string(), "dispatcher".to_owned(), "localhost".to_owned()];
-        let identity =
-            self.services.issue_server(&names, LISTENER_LIFE).map_err(|e| Error::part("agent listener", &e))?;
+        let identity = self
+            .services
+            .issue_server(&names, LISTENER_LIFE)
+            .map_err(|e| Error::part("agent listener", &e))?;
         let tls =
             pki::server_config(&identity, None, false).map_err(|e| Error::part("agent listener", &e))?;
         let for_agents = self.agent_listener.try_clone().map_err(fault("agent listener"))?;

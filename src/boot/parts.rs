@@ -51,8 +51,7 @@ impl Keys {
 
 /// Opens a database of the folder.
 pub(super) fn database(folder: &Folder, which: Database, metrics: &Metrics) -> Result<Store, Error> {
-    let manager =
-        Manager::new(&folder.database(which.name)).map_err(|e| Error::part("database", &e))?;
+    let manager = Manager::new(&folder.database(which.name)).map_err(|e| Error::part("database", &e))?;
     let metrics = metrics.clone();
     let told = move |items: usize, took: Duration| metrics.commit(items as u64, took);
     Store::open(which, &store::Settings::new(manager), Arc::new(told))
@@ -147,8 +146,9 @@ async fn lose(cloud: Arc<Simulated>, mut left: u32) {
         cloud.look(|world| world.instances().map(|i| i.launched.instance.clone()).collect());
     let mut lost = known;
     while left > 0 {
-        let fresh: Vec<String> =
-            cloud.look(|world| world.instances().map(|i| i.launched.instance.clone()).filter(|id| !lost.contains(id)).collect());
+        let fresh: Vec<String> = cloud.look(|world| {
+            world.instances().map(|i| i.launched.instance.clone()).filter(|id| !lost.contains(id)).collect()
+        });
         for id in fresh {
             if left > 0 && matches!(cloud.lose(&id).await, Ok(true)) {
                 left -= 1;

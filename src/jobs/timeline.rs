@@ -53,12 +53,8 @@ pub fn timeline(history: &History) -> Vec<Entry> {
 }
 
 fn accepted(job: &Job) -> Entry {
-    Entry::new(
-        job.created_at,
-        "accepted",
-        format!("queued as job {}, durable: {}", job.id, job.description),
-    )
-    .with(&format!("uid {}, request {}", job.uid, job.request))
+    Entry::new(job.created_at, "accepted", format!("queued as job {}, durable: {}", job.id, job.description))
+        .with(&format!("uid {}, request {}", job.uid, job.request))
 }
 
 /// The first claim. Its node is known only while that same claim holds.

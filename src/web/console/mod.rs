@@ -8,6 +8,8 @@ mod door;
 mod events;
 mod pages;
 mod show;
+#[cfg(test)]
+mod tests;
 mod words;
 
 use actix_web::http::StatusCode;
