@@ -7,7 +7,8 @@ use diesel::prelude::*;
 use crate::access::password;
 use crate::store::provisioning::schema::{job, person};
 use crate::store::provisioning::seed;
-use crate::web::testing::{Answer, KEY, Rig, signed};
+use crate::web::rest::tests::submit;
+use crate::web::testing::{Answer, KEY, Rig};
 
 const PASSWORD: &str = "correct horse";
 
@@ -51,10 +52,8 @@ async fn page(rig: &Rig, cookie: &Cookie<'static>, path: &str) -> Answer {
 async fn only_a_password_opens_the_door_and_only_so_many_tries() {
     let rig = rig().await;
     let there = rig.send(TestRequest::get().uri("/jobs/7")).await;
-    assert_eq!(
-        (there.status.as_u16(), there.headers.get("location").expect("set").to_str()),
-        (303, Ok("/login?next=/jobs/7"))
-    );
+    assert_eq!(there.status, 303);
+    assert_eq!(there.headers.get("location").expect("set"), "/login?next=/jobs/7");
     let session = log_in(&rig).await;
     assert!(session.http_only() == Some(true) && session.path() == Some("/"), "{session}");
     assert_eq!(session.same_site(), Some(actix_web::cookie::SameSite::Strict));
@@ -72,11 +71,9 @@ async fn only_a_password_opens_the_door_and_only_so_many_tries() {
 #[actix_rt::test]
 async fn pages_show_jobs_escaped_and_under_a_strict_policy() {
     let rig = rig().await;
-    let made = rig.call(KEY, "DELETE", "infrastructure/Server/7000?reason=x", "").await;
-    drop(made);
-    let submit = rig.call(KEY, "GET", "infrastructure/Server", "").await;
-    assert_eq!(submit.status, 200, "{}", submit.text);
-    drop(signed(KEY, "GET", "x", ""));
+    let made = submit(&rig, KEY, &serde_json::json!({"kind": "noop"})).await;
+    assert_eq!(made.status, 202, "{}", made.text);
+    let id = made.json["id"].as_i64().expect("a number");
     let session = log_in(&rig).await;
     rig.write(|c| {
         diesel::update(job::table).set(job::description.eq("<script>alert(1)</script>")).execute(c)
@@ -86,16 +83,17 @@ async fn pages_show_jobs_escaped_and_under_a_strict_policy() {
     assert_eq!(list.status, 200);
     let policy = list.headers.get("content-security-policy").expect("set").to_str().expect("text");
     assert!(policy.starts_with("default-src 'none'; script-src 'self';"), "{policy}");
-    assert!(
-        list.text.contains("data-live=\"/console/events?all=1\"") || list.text.contains("Jobs stand here"),
-        "{}",
-        list.text
-    );
-    assert!(
-        !list.text.contains("<script>alert")
-            && !list.text.contains(" style=")
-            && !list.text.contains("onclick")
-    );
+    assert!(list.text.contains("data-live=\"/console/events?all=1\""), "{}", list.text);
+    assert!(list.text.contains(&format!("data-job=\"{id}\"")), "{}", list.text);
+    let one = page(&rig, &session, &format!("/jobs/{id}")).await;
+    assert!(one.status == 200 && one.text.contains("data-what=\"accepted\""), "{}", one.text);
+    for html in [&list.text, &one.text] {
+        assert!(
+            !html.contains("<script>alert") && !html.contains(" style=") && !html.contains("onclick"),
+            "{html}"
+        );
+        assert!(html.contains("&#60;script&#62;alert"), "{html}");
+    }
     let filtered = page(&rig, &session, "/?state=%3Cb%3E").await;
     assert!(filtered.text.contains("role=\"alert\"") && !filtered.text.contains("<b>"), "{}", filtered.text);
     let absent = page(&rig, &session, "/jobs/99999999").await;

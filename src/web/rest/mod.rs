@@ -9,7 +9,7 @@ mod problem;
 pub mod show;
 mod submit;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::time::Duration;
 

@@ -42,7 +42,7 @@ async fn get(rig: &Rig, key: &str, path: &str) -> Answer {
     rig.send(signed(key, "GET", path, "")).await
 }
 
-async fn submit(rig: &Rig, key: &str, body: &Value) -> Answer {
+pub(in crate::web) async fn submit(rig: &Rig, key: &str, body: &Value) -> Answer {
     rig.send(signed(key, "POST", "/api/v1/jobs", &body.to_string())).await
 }
 
