@@ -98,8 +98,9 @@ impl Rig {
             Err(error) => error.error_response(),
         };
         let (status, headers) = (response.status(), response.headers().clone());
-        let body = actix_web::body::to_bytes(response.into_body()).await.unwrap_or_default();
-        Answer { status, headers, json: serde_json::from_slice(&body).unwrap_or(Value::Null) }
+        let body = actix_web::body::to_bytes(response.into_body()).await.ok().expect("a body");
+        let text = String::from_utf8_lossy(&body).into_owned();
+        Answer { status, headers, json: serde_json::from_slice(&body).unwrap_or(Value::Null), text }
     }
 
     /// Sends a signed request of the dated API.
@@ -120,6 +121,7 @@ pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) json: Value,
+    pub(crate) text: String,
 }
 
 impl Answer {
