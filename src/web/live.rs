@@ -127,7 +127,9 @@ impl Line {
     }
 
     async fn send(&mut self, frame: String) -> Result<(), Gone> {
-        self.frames.send(Bytes::from(frame)).await.map_err(|_| Gone)?;
+        if self.frames.send(Bytes::from(frame)).await.is_err() {
+            return Err(Gone);
+        }
         self.beat = Instant::now() + HEARTBEAT;
         Ok(())
     }

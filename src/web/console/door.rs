@@ -114,7 +114,7 @@ pub(super) fn to_the_door(request: &HttpRequest) -> HttpResponse {
     let next: String = here.bytes().fold(String::new(), |mut done, byte| {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' => {
-                done.push(char::from(byte))
+                done.push(char::from(byte));
             }
             _ => done.push_str(&format!("%{byte:02X}")),
         }
@@ -178,8 +178,8 @@ pub(super) fn from_our_page(request: &HttpRequest) -> Result<(), Fault> {
 async fn read_form(request: &HttpRequest, payload: web::Payload, state: &State) -> Result<Form, Fault> {
     from_our_page(request)?;
     let bytes = body::read(request, payload, LARGEST_FORM, state.limits.body_deadline).await?;
-    let text =
-        std::str::from_utf8(&bytes).map_err(|_| Fault::bad("the form is no text; send it from the page"))?;
+    let text = std::str::from_utf8(&bytes)
+        .map_err(|e| Fault::bad(format!("the form is no text: {e}; send it from the page")))?;
     let form = web::Query::<Form>::from_query(text)
         .map_err(|e| Fault::bad(format!("the form cannot be read: {e}")))?;
     Ok(form.into_inner())
@@ -265,7 +265,7 @@ fn set_cookie(
         .secure(request.app_config().secure())
         .max_age(lasts)
         .finish();
-    answer.add_cookie(&cookie).map_err(|_| Fault::bad("the cookie cannot be set; log in again"))
+    answer.add_cookie(&cookie).map_err(|e| Fault::bad(format!("the cookie cannot be set: {e}; log in again")))
 }
 
 /// Ends the session.
