@@ -8,8 +8,8 @@ use tokio::sync::broadcast;
 
 use super::ports::{Applied, Change, Clock, JobStore, Place};
 use crate::model::{AccountId, Boot, CloudId, CustomerId, JobUid, Micros, RegionId, ServerId};
-use crate::store::provisioning::agent;
 use crate::ops::Metrics;
+use crate::store::provisioning::agent;
 use crate::store::provisioning::job::{self, History};
 use crate::store::provisioning::schema::{account, region};
 use crate::store::provisioning::sequence::{Sequence, Sequencer};

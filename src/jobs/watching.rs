@@ -244,6 +244,8 @@ async fn look_and_tell<L: Look>(spec: Spec<L>, watch: Watch, news: Rc<Notify>) {
             spec.changes.tell(watch.job);
             spec.queue.publish(Nudge::Job(watch.job));
         }
-        Err(error) => log::warn!("verdict not stored, the next sweep looks again: {error}; job={}", watch.job),
+        Err(error) => {
+            log::warn!("verdict not stored, the next sweep looks again: {error}; job={}", watch.job)
+        }
     }
 }

@@ -17,7 +17,9 @@ pub fn judge(target: &str, expected: ServerStatus, seen: Option<&Machine>, visib
             (ServerStatus::Terminated, true) => {
                 sight(Verdict::Reached, format!("describe {target}: absent, as a terminated server is"))
             }
-            (_, true) => sight(Verdict::Lost, format!("describe {target}: the cloud shows no such server any more")),
+            (_, true) => {
+                sight(Verdict::Lost, format!("describe {target}: the cloud shows no such server any more"))
+            }
             (_, false) => None,
         };
     };

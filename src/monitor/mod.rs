@@ -85,7 +85,8 @@ impl CloudLook {
         let (account, region) = self.where_is(&job).await?;
         let place = self.store.place(account, region).await.map_err(|e| e.to_string())?;
         let place = place.ok_or_else(|| format!("account {account} is gone"))?;
-        let provider = self.clouds.get(place.cloud).ok_or_else(|| format!("cloud {} is gone", place.cloud))?;
+        let provider =
+            self.clouds.get(place.cloud).ok_or_else(|| format!("cloud {} is gone", place.cloud))?;
         let now = self.clock.now();
         if lease.as_ref().is_none_or(|(_, since)| now.since(*since) > LEASE_LIFE) {
             let ask = Ask {

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use actix::prelude::*;
 use actix::fut::ready;
+use actix::prelude::*;
 use tokio::sync::mpsc;
 
 use super::directory::{Activate, Directory};
@@ -177,8 +177,7 @@ impl RegistryActor {
     }
 
     fn forget(&self, ctx: &mut Context<Self>) {
-        let (store, keys, replays) =
-            (self.spec.store.clone(), self.spec.keep_keys, self.spec.keep_replays);
+        let (store, keys, replays) = (self.spec.store.clone(), self.spec.keep_keys, self.spec.keep_replays);
         let work = async move {
             let forgotten = store
                 .write(move |c| {
@@ -245,8 +244,7 @@ impl Handler<CancelJob> for RegistryActor {
         Box::pin(async move {
             let (customer, id) = (ask.customer, ask.id);
             let row = store.read(move |c| job::by_id(c, customer, id)).await?;
-            let uid: JobUid =
-                row.and_then(|row| row.uid.parse().ok()).ok_or(Error::NoSuchJob(id))?;
+            let uid: JobUid = row.and_then(|row| row.uid.parse().ok()).ok_or(Error::NoSuchJob(id))?;
             if !store.write(move |c| transition::cancel_asked(c, uid, &ask.who)).await? {
                 let row = store.read(move |c| job::by_uid(c, uid)).await?;
                 let asked = row.is_some_and(|row| row.ended_at.is_none());
@@ -300,8 +298,11 @@ async fn set_aside(spec: Spec, uid: JobUid, text: String) {
             }
             let fence = Fence { job: uid, epoch: crate::model::Epoch(row.epoch) };
             let until = c.now()?.plus(spec.set_aside).min(Micros(row.deadline));
-            let waiting =
-                Waiting { until, code: "crashes".to_owned(), why: format!("set aside after repeated failures: {text}") };
+            let waiting = Waiting {
+                until,
+                code: "crashes".to_owned(),
+                why: format!("set aside after repeated failures: {text}"),
+            };
             transition::quarantine(c, fence, &waiting)
         })
         .await;

@@ -9,8 +9,8 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::jobs::ports::Liveness;
 use crate::model::Boot;
-use crate::store::{self, Store};
 use crate::store::provisioning::node;
+use crate::store::{self, Store};
 use crate::supervision::{Life, Supervised};
 
 /// When the last successful beat was sent, in the clock that goes on while the machine sleeps.
@@ -43,9 +43,8 @@ impl Liveness for Beat {
 }
 
 fn boot_time_micros() -> i64 {
-    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |at| {
-        at.tv_sec().saturating_mul(1_000_000).saturating_add(at.tv_nsec() / 1000)
-    })
+    clock_gettime(ClockId::CLOCK_BOOTTIME)
+        .map_or(0, |at| at.tv_sec().saturating_mul(1_000_000).saturating_add(at.tv_nsec() / 1000))
 }
 
 /// Links of the beating actor.

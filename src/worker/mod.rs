@@ -61,10 +61,8 @@ impl Look for ReportLook {
 impl ReportLook {
     async fn look(&self, watch: &Watch) -> Result<Option<Sight>, store::Error> {
         let (uid, id) = (watch.job, watch.target.clone());
-        let rows = self
-            .store
-            .read(move |c| Ok((job::history(c, uid)?, agent::command_by_id(c, &id)?)))
-            .await?;
+        let rows =
+            self.store.read(move |c| Ok((job::history(c, uid)?, agent::command_by_id(c, &id)?))).await?;
         let (Some(history), Some(row)) = rows else {
             return Ok(Some(unknown("its command is not in the database")));
         };
@@ -79,7 +77,8 @@ impl ReportLook {
                 let never_sent = self.store.write(move |c| agent::expire(c, &id)).await?;
                 Ok(never_sent.then(|| Sight {
                     verdict: Verdict::Lost,
-                    text: "the guest's agent did not come before the command expired; it was never sent".to_owned(),
+                    text: "the guest's agent did not come before the command expired; it was never sent"
+                        .to_owned(),
                     raw: String::new(),
                 }))
             }
@@ -93,7 +92,8 @@ fn unknown(text: &str) -> Sight {
 
 /// The guest's own answer, if it is stored.
 fn reported(history: &History, row: &CommandRow) -> Option<Sight> {
-    let answer = history.evidence.iter().find(|e| e.subject == row.attempt && e.verdict != Verdict::Pending)?;
+    let answer =
+        history.evidence.iter().find(|e| e.subject == row.attempt && e.verdict != Verdict::Pending)?;
     Some(Sight { verdict: answer.verdict, text: answer.text.clone(), raw: answer.raw.clone() })
 }
 

@@ -1,2 +1,20 @@
+//! One integration binary: the real executable, its databases and its promises. `tests/README.md` says how to run it.
+
 #![cfg(test)]
-//! One integration binary.
+
+#[cfg(test)]
+mod absent;
+#[cfg(test)]
+mod architecture;
+#[cfg(test)]
+mod commits;
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod demo;
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod idempotency;
+#[cfg(test)]
+mod migrations;

@@ -38,7 +38,8 @@ impl Provider for Simulated {
 
     async fn launch(&self, context: &CallContext<'_>, request: &LaunchRequest) -> Result<Machine, CallError> {
         let request = request.clone();
-        self.call(context, Operation::Launch, move |core, scope, hide| launch(core, scope, request, hide)).await
+        self.call(context, Operation::Launch, move |core, scope, hide| launch(core, scope, request, hide))
+            .await
     }
 
     async fn machine(&self, context: &CallContext<'_>, id: &str) -> Result<Option<Machine>, CallError> {
@@ -114,8 +115,9 @@ impl Simulated {
             return Err(CallError::refused(ErrorClass::Conflict, "UnsupportedOperation", text));
         }
         let id = id.to_owned();
-        let work =
-            move |core: Arc<Core>, scope, _| async move { change(&core, scope, id, change_to).await.map(drop) };
+        let work = move |core: Arc<Core>, scope, _| async move {
+            change(&core, scope, id, change_to).await.map(drop)
+        };
         self.call(context, operation, work).await
     }
 
@@ -280,7 +282,8 @@ async fn launch(
                 if !guest {
                     warn_no_guest(&core, &launched.instance);
                 }
-                let effect = Effect::Launch(Box::new(Launched { guest, request_hash: hash.clone(), ..launched }));
+                let effect =
+                    Effect::Launch(Box::new(Launched { guest, request_hash: hash.clone(), ..launched }));
                 state.world.apply(&effect).map_err(impossible).map(|()| Some(state.journal.append(&effect)))
             }
             // Another call with the same token was faster.
@@ -379,7 +382,10 @@ fn answer_made(core: &Core, id: &str) -> Result<Machine, CallError> {
 }
 
 /// Chooses name and address of a new server and writes its user data. Nothing of it counts before the journal line.
-async fn prepare(core: &Arc<Core>, request: &LaunchRequest) -> Result<(String, std::net::Ipv4Addr), CallError> {
+async fn prepare(
+    core: &Arc<Core>,
+    request: &LaunchRequest,
+) -> Result<(String, std::net::Ipv4Addr), CallError> {
     let id: String = format!("i-{}", Uid::random()).chars().take(18).collect();
     let user_data = request.user_data.clone();
     let (shared, name) = (Arc::clone(core), id.clone());

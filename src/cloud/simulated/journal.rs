@@ -128,11 +128,16 @@ pub(super) fn replay(text: &[u8], path: &Path) -> Result<(World, usize), Error> 
     let lines = text.get(..whole).unwrap_or_default().split_inclusive(|b| *b == b'\n');
     for (at, line) in lines.enumerate() {
         let number = at + 1;
-        let effect: Effect = serde_json::from_slice(line)
-            .map_err(|source| Error::Garbled { path: path.to_owned(), line: number, source })?;
-        world
-            .apply(&effect)
-            .map_err(|source| Error::Contradicted { path: path.to_owned(), line: number, source })?;
+        let effect: Effect = serde_json::from_slice(line).map_err(|source| Error::Garbled {
+            path: path.to_owned(),
+            line: number,
+            source,
+        })?;
+        world.apply(&effect).map_err(|source| Error::Contradicted {
+            path: path.to_owned(),
+            line: number,
+            source,
+        })?;
     }
     Ok((world, whole))
 }
@@ -150,11 +155,7 @@ fn sync_folder_of(path: &Path) -> Result<(), Error> {
     File::open(folder).and_then(|f| f.sync_all()).map_err(Error::file("sync", folder))
 }
 
-fn write_lines(
-    mut file: File,
-    from: &mpsc::Receiver<(u64, Vec<u8>)>,
-    news: &watch::Sender<Progress>,
-) {
+fn write_lines(mut file: File, from: &mpsc::Receiver<(u64, Vec<u8>)>, news: &watch::Sender<Progress>) {
     while let Ok((mut durable, mut batch)) = from.recv() {
         while batch.len() < BATCH_BYTES {
             let Ok((seq, line)) = from.try_recv() else { break };

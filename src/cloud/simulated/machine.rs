@@ -92,7 +92,9 @@ impl Effect {
     pub fn instance(&self) -> &str {
         match self {
             Self::Launch(launched) => &launched.instance,
-            Self::Start(c) | Self::Stop(c) | Self::Pause(c) | Self::Terminate(c) | Self::Lose(c) => &c.instance,
+            Self::Start(c) | Self::Stop(c) | Self::Pause(c) | Self::Terminate(c) | Self::Lose(c) => {
+                &c.instance
+            }
         }
     }
 
@@ -333,10 +335,14 @@ impl World {
             (Change::Lose, _) => Ok(Some(Effect::Lose(done(Duration::ZERO)))),
             (Change::Start, ServerStatus::Stopped) => Ok(Some(Effect::Start(done(takes)))),
             (Change::Start, ServerStatus::Paused) => Ok(Some(Effect::Start(done(Duration::ZERO)))),
-            (Change::Stop, ServerStatus::Running | ServerStatus::Paused) => Ok(Some(Effect::Stop(done(takes)))),
+            (Change::Stop, ServerStatus::Running | ServerStatus::Paused) => {
+                Ok(Some(Effect::Stop(done(takes))))
+            }
             (Change::Pause, ServerStatus::Running) => Ok(Some(Effect::Pause(done(Duration::ZERO)))),
             _ => {
-                let text = format!("server \"{id}\" is {status}, which forbids to {change:?} it; wait for another state");
+                let text = format!(
+                    "server \"{id}\" is {status}, which forbids to {change:?} it; wait for another state"
+                );
                 Err(CallError::refused(ErrorClass::Conflict, "IncorrectInstanceState", text))
             }
         }

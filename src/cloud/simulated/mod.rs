@@ -103,7 +103,8 @@ impl Simulated {
     /// # Errors
     /// When the journal cannot be written: it may be lost or not.
     pub async fn lose(&self, instance: &str) -> Result<bool, crate::cloud::CallError> {
-        let Some(scope) = self.look(|world| world.instance(instance).map(|i| i.launched.scope.clone())) else {
+        let Some(scope) = self.look(|world| world.instance(instance).map(|i| i.launched.scope.clone()))
+        else {
             return Ok(false);
         };
         let effect = driver::change(&self.core, scope, instance.to_owned(), Change::Lose).await?;

@@ -228,7 +228,10 @@ async fn only_the_right_credential_in_a_known_region_is_let_in() {
     let wrong = Secret::from("wrong".to_owned());
     let mut bad = Vec::new();
     bad.push(CallContext { credential: Credential { access_key: "AK", secret: &wrong }, ..site.context() });
-    bad.push(CallContext { credential: Credential { access_key: "A", ..site.context().credential }, ..bad[0] });
+    bad.push(CallContext {
+        credential: Credential { access_key: "A", ..site.context().credential },
+        ..bad[0]
+    });
     bad.push(CallContext { account_number: "4712", ..site.context() });
     for context in bad {
         let error = site.cloud.launch(&context, &request("t")).await.expect_err("refused");

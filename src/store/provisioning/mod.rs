@@ -5,8 +5,8 @@
 //! [`transition`], each with its condition; only *accept* and *cancel asked* write a job without naming its epoch.
 
 pub mod accept;
-pub mod agent;
 pub mod access;
+pub mod agent;
 pub mod catalog;
 pub mod job;
 pub mod node;

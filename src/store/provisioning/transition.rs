@@ -500,7 +500,8 @@ pub fn end(connection: &mut AnyConnection, end: &End) -> QueryResult<bool> {
 fn after_end(connection: &mut AnyConnection, end: &End, now: i64) -> QueryResult<()> {
     if end.state != JobState::Complete {
         // Nobody need look any longer; what is seen later still becomes evidence.
-        let open = watch::table.filter(watch::job.eq(end.fence.job.to_string()).and(watch::done_at.is_null()));
+        let open =
+            watch::table.filter(watch::job.eq(end.fence.job.to_string()).and(watch::done_at.is_null()));
         diesel::update(open).set(watch::done_at.eq(Some(now))).execute(connection)?;
     }
     if let Some(seen) = &end.seen {
