@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use dispatcher::access::signature::{dated, native};
 use dispatcher::model::{Micros, Uid};
 
+use super::catalogue::Catalogue;
 use super::http::{Answer, Http, NoAnswer};
 use super::{Ready, wait_for};
 
@@ -135,15 +136,16 @@ impl Client {
         job
     }
 
-    /// Launches a server, waits for it, and for its guest's agent; its number.
+    /// Launches a server and waits for it; its number.
     #[track_caller]
     pub(crate) fn server(&mut self, name: &str) -> i64 {
-        let id = self.submit(&launch(name), None);
+        let body = Catalogue::read(self).launch(name);
+        let id = self.submit(&body, None);
         let job = self.completed(id);
         number(&job, "server")
     }
 
-    /// The uids of all jobs, newest first, by number.
+    /// Jobs, newest first; `filter` is such as `&state=open`.
     #[track_caller]
     pub(crate) fn jobs(&mut self, filter: &str) -> Vec<Value> {
         let (mut all, mut before) = (Vec::new(), String::new());
@@ -186,10 +188,6 @@ pub(crate) fn is_end(job: &Value) -> bool {
 
 pub(crate) fn noop(note: &str) -> Value {
     json!({ "kind": "noop", "params": { "note": note } })
-}
-
-pub(crate) fn launch(name: &str) -> Value {
-    json!({ "kind": "launch-server", "params": { "name": name } })
 }
 
 pub(crate) fn run(server: i64, argv: &[&str]) -> Value {

@@ -3,6 +3,7 @@
 //! An end-to-end test is a [`Site`], a [`Client`] and a [`wait_until`]. Nothing here looks into the process: it is
 //! started, asked over HTTP, killed, and judged by what it left on disk.
 
+pub(crate) mod catalogue;
 pub(crate) mod client;
 pub(crate) mod http;
 pub(crate) mod ledger;
@@ -135,6 +136,13 @@ impl Site {
     /// A client with the folder's own key.
     pub(crate) fn client(&self) -> Client {
         Client::new(self.ready())
+    }
+
+    /// Writes a settings file and gives the argument that names it.
+    pub(crate) fn settings(&self, text: &str) -> String {
+        let file = self.beside("settings.toml");
+        std::fs::write(&file, text).expect("room on the disk");
+        file.display().to_string()
     }
 
     /// Starts with these further arguments and waits until it is ready.
