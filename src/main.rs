@@ -1,3 +1,7 @@
-//! Command line.
+//! Command line to role; nothing else.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    dispatcher::cli::main()
+}

@@ -13,6 +13,7 @@ pub mod signature;
 
 pub use error::Error;
 pub use keys::{KEPT, seal_api_secret};
+pub use password::hash as hash_password;
 pub use principal::{Action, Identity, Principal, Resource, Rule, Verb};
 
 use std::sync::Arc;

@@ -1,1 +1,111 @@
-//! Being built.
+//! The composition root: the only place where all rooms meet. Handles are made first, then everything is started.
+//!
+//! [`dev`] composes every role in one process on embedded parts: SQLite, the embedded queue, the key manager behind
+//! its real wire, the simulated cloud with real guests. Nothing here decides anything at run time.
+
+mod adapters;
+mod credentials;
+mod demo;
+mod dev;
+mod folder;
+mod parts;
+mod ready;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::config::Config;
+use crate::model::InvalidWord;
+
+pub use dev::dev;
+
+/// A part that can be left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// The key manager.
+    Km,
+    /// The monitor.
+    Monitor,
+    /// The worker.
+    Worker,
+    /// The pinger.
+    Pinger,
+}
+
+impl std::str::FromStr for Part {
+    type Err = InvalidWord;
+
+    fn from_str(text: &str) -> Result<Self, InvalidWord> {
+        match text {
+            "km" => Ok(Self::Km),
+            "monitor" => Ok(Self::Monitor),
+            "worker" => Ok(Self::Worker),
+            "pinger" => Ok(Self::Pinger),
+            _ => Err(InvalidWord {
+                found: text.chars().take(64).collect(),
+                of: "part that can be left out",
+                allowed: "km, monitor, worker, pinger".to_owned(),
+            }),
+        }
+    }
+}
+
+/// What `dispatcher dev` was asked for.
+#[derive(Clone, Debug)]
+pub struct Dev {
+    /// Where the API and the console listen; loopback only.
+    pub listen: SocketAddr,
+    /// The data folder.
+    pub data: PathBuf,
+    /// Where the ready file goes.
+    pub ready_file: Option<PathBuf>,
+    /// Parts left out.
+    pub without: BTreeSet<Part>,
+    /// Real guests at most.
+    pub guest_processes: usize,
+    /// Settings.
+    pub config: Config,
+    /// Whether to launch a server, run a command on it and tell the story.
+    pub demo: bool,
+}
+
+/// Why the process does not start, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The data folder.
+    #[error(transparent)]
+    Folder(#[from] folder::Error),
+    /// Plain HTTP anywhere but on loopback.
+    #[error("--listen {0} is not a loopback address: the API of `dev` speaks plain HTTP; give 127.0.0.1 or [::1]")]
+    NotLoopback(SocketAddr),
+    /// A database.
+    #[error("database {name}")]
+    Database {
+        /// Which.
+        name: &'static str,
+        /// Why.
+        #[source]
+        source: crate::store::Error,
+    },
+    /// A part failed to start.
+    #[error("{part} does not start: {text}")]
+    Part {
+        /// Which.
+        part: &'static str,
+        /// Why.
+        text: String,
+    },
+    /// A part the process cannot do without gave up.
+    #[error("the process must end and start anew: {0}")]
+    Fatal(String),
+    /// The demonstration did not get to its end.
+    #[error("the demonstration stopped: {0}")]
+    Demo(String),
+}
+
+impl Error {
+    fn part(part: &'static str, error: &(dyn std::error::Error + 'static)) -> Self {
+        Self::Part { part, text: crate::ops::Chain(error).to_string() }
+    }
+}

@@ -1,1 +1,72 @@
-//! Being built.
+//! The command line: one type a role and an operator command. Translates what is typed into calls of other rooms and
+//! their answers into text; decides nothing itself.
+
+pub mod client;
+mod dev;
+pub mod jobs;
+pub mod table;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::agent;
+
+/// Runs actions on clouds and on guest machines as durable, supervised jobs
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run every role in one process on embedded parts
+    Dev(dev::Args),
+    /// Ask for jobs and look at them
+    Jobs(jobs::Args),
+    /// Run the guest's agent
+    Agent(agent::Args),
+    /// Carry out one command; started by the agent only
+    #[command(name = agent::SHIM_SUBCOMMAND, hide = true)]
+    AgentShim(agent::ShimArgs),
+}
+
+/// Runs the command the process was started with.
+#[must_use]
+pub fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Dev(args) => dev::main(args),
+        Command::Jobs(args) => client_main(&args),
+        Command::Agent(args) => agent::main(args),
+        Command::AgentShim(args) => agent::shim_main(&args),
+    }
+}
+
+/// Runs a client command: its text goes to standard output, what is wrong and what to do next to standard error.
+fn client_main(args: &jobs::Args) -> ExitCode {
+    crate::ops::logging::init("warn");
+    let mut out = std::io::stdout().lock();
+    let done = actix_rt::System::new().block_on(jobs::run(args, &mut out));
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            let text = format!("dispatcher: {}\n", crate::ops::Chain(&error));
+            // Nobody reading is no reason to hide the exit code.
+            drop(std::io::stderr().lock().write_all(text.as_bytes()));
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        super::Cli::command().debug_assert();
+    }
+}

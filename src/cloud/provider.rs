@@ -60,7 +60,7 @@ pub struct Capabilities {
     pub t_land: Duration,
     /// Longest time until an effect is visible to a look.
     pub t_vis: Duration,
-    /// How long a token is remembered (R_tok); zero outside class K.
+    /// How long a token is remembered (`R_tok`); zero outside class K.
     pub token_kept: Duration,
     /// Whether servers can be stopped and started again.
     pub start_stop: bool,

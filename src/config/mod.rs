@@ -1,1 +1,278 @@
-//! Being built.
+//! Settings: one struct a section, with defaults that work, unknown keys refused. Secrets are never settings.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// All sections. Every key has a default; a file names only what differs.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The life of this process in the database.
+    pub node: Node,
+    /// Jobs.
+    pub jobs: Jobs,
+    /// Looks at clouds.
+    pub monitor: Watching,
+    /// Looks at what guests reported.
+    pub worker: Watching,
+    /// Heartbeats of guests.
+    pub pinger: Pinger,
+    /// The embedded cloud.
+    pub simulated: Simulated,
+    /// The key manager.
+    pub km: Km,
+}
+
+/// Section `[node]`. `R + commit < S` must hold, and S below the 6 s after which others take over.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Node {
+    /// R: milliseconds between beats.
+    pub beat_ms: u64,
+    /// S: no effect on a guest starts later than this after the last beat.
+    pub fresh_ms: u64,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self { beat_ms: 1000, fresh_ms: 3000 }
+    }
+}
+
+/// Section `[jobs]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Jobs {
+    /// Job actors at the same time.
+    pub most: usize,
+    /// Milliseconds between reconciliations of rows with what runs.
+    pub sweep_ms: u64,
+    /// First pause after a refusal worth another try; doubles.
+    pub retry_first_ms: u64,
+    /// Longest pause between tries.
+    pub retry_most_ms: u64,
+    /// Calls of one step.
+    pub calls: i32,
+    /// Longest wait for the answer to one cloud call.
+    pub call_ms: u64,
+    /// How long beyond its deadline, and Q, a job may look for an unknown outcome.
+    pub grace_ms: u64,
+    /// How long a command may wait for its guest.
+    pub command_wait_ms: u64,
+    /// How long a guest may enrol with its one-time token.
+    pub enrol_ms: u64,
+    /// How long jobs at work get when the process stops.
+    pub drain_ms: u64,
+}
+
+impl Default for Jobs {
+    fn default() -> Self {
+        Self {
+            most: 2048,
+            sweep_ms: 5000,
+            retry_first_ms: 500,
+            retry_most_ms: 30_000,
+            calls: 8,
+            call_ms: 60_000,
+            grace_ms: 30_000,
+            command_wait_ms: 600_000,
+            enrol_ms: 900_000,
+            drain_ms: 5000,
+        }
+    }
+}
+
+/// Sections `[monitor]` and `[worker]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Watching {
+    /// Pause after the first look; doubles.
+    pub first_ms: u64,
+    /// Longest pause between looks.
+    pub most_ms: u64,
+    /// Milliseconds between sweeps of the rows.
+    pub sweep_ms: u64,
+    /// Watches looked at together.
+    pub together: usize,
+}
+
+impl Default for Watching {
+    fn default() -> Self {
+        Self { first_ms: 50, most_ms: 5000, sweep_ms: 5000, together: 1024 }
+    }
+}
+
+/// Section `[pinger]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Pinger {
+    /// Milliseconds between heartbeats of one guest.
+    pub every_ms: u64,
+    /// Longest wait for one answer.
+    pub limit_ms: u64,
+}
+
+impl Default for Pinger {
+    fn default() -> Self {
+        Self { every_ms: 5000, limit_ms: 2000 }
+    }
+}
+
+/// Section `[simulated]`: the embedded cloud, and what it does wrong on demand.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Simulated {
+    /// How it tells a repeated create: `K`, `S`, `T` or `N`.
+    pub class: String,
+    /// Milliseconds until a new server runs.
+    pub boot_ms: u64,
+    /// Milliseconds each call takes.
+    pub latency_ms: u64,
+    /// Loses the first so many servers as soon as they exist.
+    pub lose_launched: u32,
+    /// Does the first so many creates and loses the answer.
+    pub lose_answers: u32,
+    /// Q of the classes that must wait, in milliseconds, instead of the driver's own.
+    pub quiet_ms: Option<u64>,
+}
+
+impl Default for Simulated {
+    fn default() -> Self {
+        Self {
+            class: "K".to_owned(),
+            boot_ms: 150,
+            latency_ms: 0,
+            lose_launched: 0,
+            lose_answers: 0,
+            quiet_ms: None,
+        }
+    }
+}
+
+/// Section `[km]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Km {
+    /// Leases a second one process may take.
+    pub per_node: u32,
+    /// Leases a second one tenant may take.
+    pub per_tenant: u32,
+}
+
+impl Default for Km {
+    fn default() -> Self {
+        Self { per_node: 2000, per_tenant: 1000 }
+    }
+}
+
+/// Why a settings file is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It cannot be read.
+    #[error("settings file {path} cannot be read")]
+    Read {
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It does not say what it should.
+    #[error("settings file {path}: {text}")]
+    Parse {
+        /// The file.
+        path: String,
+        /// Where and what, with the keys that are known.
+        text: String,
+    },
+    /// A value that cannot work.
+    #[error("settings: {key} is {value}; {remedy}")]
+    Value {
+        /// Section and key.
+        key: &'static str,
+        /// What was found.
+        value: String,
+        /// What to write.
+        remedy: &'static str,
+    },
+}
+
+impl Config {
+    /// Reads a TOML file and checks it.
+    ///
+    /// # Errors
+    /// [`Error`] names the file, the key and the remedy.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let shown = path.display().to_string();
+        let text =
+            std::fs::read_to_string(path).map_err(|source| Error::Read { path: shown.clone(), source })?;
+        let config: Self =
+            toml::from_str(&text).map_err(|e| Error::Parse { path: shown, text: e.to_string() })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Refuses values that cannot work together.
+    ///
+    /// # Errors
+    /// [`Error::Value`] with the remedy.
+    pub fn check(&self) -> Result<(), Error> {
+        let value = |key, value: String, remedy| Err(Error::Value { key, value, remedy });
+        if self.node.beat_ms == 0 || self.node.beat_ms * 2 > self.node.fresh_ms {
+            return value(
+                "node.beat_ms",
+                self.node.beat_ms.to_string(),
+                "write at most half of node.fresh_ms, and not 0",
+            );
+        }
+        if self.node.fresh_ms > 5000 {
+            return value(
+                "node.fresh_ms",
+                self.node.fresh_ms.to_string(),
+                "write at most 5000: others take over after 6 s",
+            );
+        }
+        if !["K", "S", "T", "N"].contains(&self.simulated.class.as_str()) {
+            return value("simulated.class", self.simulated.class.clone(), "write K, S, T or N");
+        }
+        if self.jobs.most == 0 || self.jobs.sweep_ms == 0 {
+            return value("jobs.most, jobs.sweep_ms", "0".to_owned(), "write at least 1");
+        }
+        Ok(())
+    }
+}
+
+/// Milliseconds of a setting as a duration.
+#[must_use]
+pub const fn ms(value: u64) -> Duration {
+    Duration::from_millis(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Config;
+
+    fn load(text: &str) -> Result<Config, super::Error> {
+        let file = tempfile::NamedTempFile::new().expect("temp file");
+        std::fs::write(file.path(), text).expect("written");
+        Config::load(file.path())
+    }
+
+    #[test]
+    fn an_empty_file_is_the_default_and_the_shipped_one_too() {
+        assert_eq!(load("").expect("empty"), Config::default());
+        let shipped = load(include_str!("../../config/dispatcher.toml")).expect("shipped file");
+        assert_eq!(shipped, Config::default(), "config/dispatcher.toml shows the defaults");
+    }
+
+    #[test]
+    fn a_wrong_key_or_value_is_named_with_its_remedy() {
+        let error = load("[jobs]\nmots = 3").expect_err("unknown key").to_string();
+        assert!(error.contains("mots") && error.contains("most"), "{error}");
+        let error = load("[simulated]\nclass = \"Q\"").expect_err("bad value").to_string();
+        assert!(error.contains("simulated.class") && error.contains("K, S, T or N"), "{error}");
+        assert!(load("[node]\nbeat_ms = 3000").is_err());
+    }
+}

@@ -43,6 +43,20 @@ pub fn agent_uri(customer: crate::model::CustomerId, server: crate::model::Serve
     format!("urn:dispatcher:agent:{customer}:{server}")
 }
 
+/// The guest an agent's URI names.
+#[must_use]
+pub fn server_of_agent_uri(uri: &str) -> Option<crate::model::ServerId> {
+    let (customer, server) = uri.strip_prefix("urn:dispatcher:agent:")?.split_once(':')?;
+    customer.parse::<i64>().ok()?;
+    server.parse().ok().map(crate::model::ServerId)
+}
+
+/// The first certificate of a PEM text.
+#[must_use]
+pub fn first_der(cert_pem: &str) -> Option<CertificateDer<'static>> {
+    CertificateDer::from_pem_slice(cert_pem.as_bytes()).ok()
+}
+
 /// Why a certificate or TLS setting could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -338,7 +352,7 @@ pub fn serial_of(cert_der: &[u8]) -> Option<String> {
 /// The last moment a PEM certificate is good, to the second.
 #[must_use]
 pub fn not_after(cert_pem: &str) -> Option<Micros> {
-    let der = CertificateDer::from_pem_slice(cert_pem.as_bytes()).ok()?;
+    let der = first_der(cert_pem)?;
     let (_, cert) = X509Certificate::from_der(&der).ok()?;
     Some(Micros(cert.validity().not_after.timestamp().saturating_mul(1_000_000)))
 }

@@ -56,7 +56,7 @@ fn accepted(job: &Job) -> Entry {
     Entry::new(
         job.created_at,
         "accepted",
-        format!("accepted as job {}, durable: {}", job.id, job.description),
+        format!("queued as job {}, durable: {}", job.id, job.description),
     )
     .with(&format!("uid {}, request {}", job.uid, job.request))
 }
@@ -163,14 +163,16 @@ fn short(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod samples {
+    //! Rows of a launch that waits for its verdict.
+
     use super::*;
     use crate::model::{
-        AccountId, AttemptUid, Boot, CustomerId, Epoch, ErrorClass, JobId, JobParams, JobUid, NoopParams,
-        UserId, Verdict, WatchKind, WatchUid,
+        AccountId, AttemptUid, CustomerId, Epoch, JobId, JobParams, JobUid, NoopParams, UserId, WatchKind,
+        WatchUid,
     };
 
-    fn job(uid: JobUid) -> Job {
+    pub(crate) fn job(uid: JobUid) -> Job {
         Job {
             uid,
             id: JobId(10_001),
@@ -204,7 +206,7 @@ mod tests {
         }
     }
 
-    fn attempt(job: JobUid, n: i32, epoch: i64, times: (i64, Option<i64>)) -> Attempt {
+    pub(crate) fn attempt(job: JobUid, n: i32, epoch: i64, times: (i64, Option<i64>)) -> Attempt {
         Attempt {
             uid: AttemptUid::random(),
             job,
@@ -227,7 +229,7 @@ mod tests {
         }
     }
 
-    fn launch() -> History {
+    pub(crate) fn launch() -> History {
         let uid = JobUid::random();
         let watch = Watch {
             uid: WatchUid::random(),
@@ -250,6 +252,13 @@ mod tests {
         };
         History { job: job(uid), attempts: vec![ok], evidence: Vec::new(), watches: vec![watch] }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::samples::{attempt, launch};
+    use super::*;
+    use crate::model::{Boot, CustomerId, Epoch, ErrorClass, Verdict};
 
     fn whats(history: &History) -> Vec<&'static str> {
         timeline(history).iter().map(|entry| entry.what).collect()

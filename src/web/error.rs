@@ -95,6 +95,12 @@ impl Fault {
         self.status
     }
 
+    /// The machine code.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        self.code
+    }
+
     /// The message.
     #[must_use]
     pub fn message(&self) -> &str {

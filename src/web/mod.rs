@@ -11,11 +11,14 @@ pub mod body;
 pub mod console;
 pub mod enstratus;
 pub mod error;
+pub mod live;
 pub mod ops;
 pub mod rest;
 pub mod routes;
 mod server;
 mod state;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use error::Fault;
 pub use server::{agent_server, api_server, ops_server};

@@ -13,6 +13,10 @@ use crate::ops::{Health, Metrics};
 use crate::registry::Registry;
 use crate::store::Store;
 use crate::store::provisioning::sequence::Sequencer;
+use crate::supervision::Supervisor;
+
+use super::console::Desk;
+use super::live::Streams;
 
 /// Limits of the listeners.
 #[derive(Clone, Debug)]
@@ -75,6 +79,12 @@ pub struct State {
     pub health: Health,
     /// Figures.
     pub metrics: Metrics,
+    /// Actors, for the operators' view.
+    pub supervisor: Supervisor,
+    /// Streams of events that are open.
+    pub streams: Arc<Streams>,
+    /// Attempts to log in.
+    pub desk: Arc<Desk>,
     /// Requests worked on; shared by all workers and listeners of the APIs.
     pub gate: Arc<Semaphore>,
 }
@@ -83,10 +93,24 @@ impl State {
     /// State over these rooms.
     #[must_use]
     pub fn new(parts: Parts, limits: Limits) -> Self {
-        let Parts { store, registry, access, user_data, health, metrics } = parts;
+        let Parts { store, registry, access, user_data, health, metrics, supervisor } = parts;
         let sequencer = Sequencer::new(store.clone());
         let gate = Arc::new(Semaphore::new(limits.concurrent));
-        Self { store, sequencer, registry, access, user_data, limits, health, metrics, gate }
+        let (streams, desk) = (Arc::default(), Arc::default());
+        Self {
+            store,
+            sequencer,
+            registry,
+            access,
+            user_data,
+            limits,
+            health,
+            metrics,
+            supervisor,
+            streams,
+            desk,
+            gate,
+        }
     }
 }
 
@@ -104,6 +128,8 @@ pub struct Parts {
     pub health: Health,
     /// Figures.
     pub metrics: Metrics,
+    /// Actors, for the operators' view.
+    pub supervisor: Supervisor,
 }
 
 /// Name of one request, made by us: in logs, in error answers, in the header `x-request-id`, on the job it submits.

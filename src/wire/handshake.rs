@@ -58,4 +58,6 @@ pub struct HandshakeAnswer {
     pub cert_pem: String,
     /// When the certificate ends, in the dispatcher's clock.
     pub expires_at: Micros,
+    /// How long it is good from now, in seconds; a guest whose clock is wrong renews by this.
+    pub valid_secs: u64,
 }

@@ -69,10 +69,13 @@ impl Fault {
     }
 }
 
+/// For each operation, how many calls suffer which fault, in order.
+type Queues = HashMap<Operation, VecDeque<(u32, Fault)>>;
+
 /// Faults to come, in the order in which they were asked for. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
-    queues: Arc<Mutex<HashMap<Operation, VecDeque<(u32, Fault)>>>>,
+    queues: Arc<Mutex<Queues>>,
 }
 
 impl Faults {
@@ -107,7 +110,7 @@ impl Faults {
         Some(fault)
     }
 
-    fn queues(&self) -> std::sync::MutexGuard<'_, HashMap<Operation, VecDeque<(u32, Fault)>>> {
+    fn queues(&self) -> std::sync::MutexGuard<'_, Queues> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -86,7 +86,8 @@ impl Journal {
         Ok((Self::start(file)?, world))
     }
 
-    fn start(file: File) -> Result<Self, Error> {
+    /// Starts the writer at the end of an open file.
+    pub(super) fn start(file: File) -> Result<Self, Error> {
         let (lines, from) = mpsc::channel();
         let (news, progress) = watch::channel(Progress::default());
         thread::Builder::new()

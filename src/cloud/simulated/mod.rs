@@ -1,6 +1,7 @@
-//! A cloud inside the process, with its truth apart from the dispatcher's: an append-only journal of effects. It is
-//! deterministic, fails on demand, plays every token class, and boots real guests: agent processes, each on an
-//! address of its own.
+//! A cloud inside the process, with its truth apart from the dispatcher's.
+//!
+//! That truth is an append-only journal of effects. The cloud fails on demand, plays every token class, and boots
+//! real guests: agent processes, each on an address of its own.
 //!
 //! This room must never read the dispatcher's databases, and nothing but its calls may change its world. What a call
 //! has answered is durable; what was not answered may have happened or not, exactly as with a cloud far away.
@@ -14,8 +15,12 @@ mod catalogue;
 mod clock;
 mod core;
 mod driver;
+mod effects;
 mod error;
 mod faults;
+mod guest;
+#[cfg(test)]
+mod guest_tests;
 mod guests;
 mod journal;
 pub mod machine;
@@ -107,8 +112,7 @@ impl Simulated {
         else {
             return Ok(false);
         };
-        let effect = driver::change(&self.core, scope, instance.to_owned(), Change::Lose).await?;
-        Ok(effect)
+        effects::change(&self.core, scope, instance.to_owned(), Change::Lose).await
     }
 
     /// Looks into the cloud's state, for tests. It shows effects that may not be durable yet.

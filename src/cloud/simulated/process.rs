@@ -59,14 +59,15 @@ impl Process {
         Self::of(self.pid) == Some(self)
     }
 
-    /// Whether it lives and keeps the folder.
+    /// Whether it lives and keeps the folder. A process that is just replacing itself by another program has no
+    /// command line for a moment, so this is for adoption; who is known already is known by [`Self::is_living`].
     pub(super) fn keeps(self, folder: &Path) -> bool {
         self.is_living() && serves(self.pid, folder)
     }
 
-    /// Sends a signal, if it still is the process that keeps the folder; answers whether it was sent.
-    pub(super) fn signal(self, folder: &Path, signal: Signal) -> bool {
-        self.keeps(folder) && kill(Pid::from_raw(self.pid), signal).is_ok()
+    /// Sends a signal, if it still is the same process; answers whether it was sent.
+    pub(super) fn signal(self, signal: Signal) -> bool {
+        self.is_living() && kill(Pid::from_raw(self.pid), signal).is_ok()
     }
 }
 
@@ -86,15 +87,30 @@ mod tests {
     use std::process::{Command, Stdio};
 
     #[test]
+    fn a_pid_file_left_over_names_nobody() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ours = Process::of(i32::try_from(std::process::id()).expect("small")).expect("lives");
+        for start in [ours.start_time, ours.start_time + 1] {
+            let text = format!(r#"{{"pid":{},"startTime":{start},"address":"127.1.0.1"}}"#, ours.pid);
+            std::fs::write(folder.path().join("pid"), text).expect("written");
+            assert_eq!(Process::named_in(folder.path()), None, "we are no guest");
+        }
+        for text in ["", "{}", r#"{"pid":-1,"startTime":0}"#] {
+            std::fs::write(folder.path().join("pid"), text).expect("written");
+            assert_eq!(Process::named_in(folder.path()), None, "{text}");
+        }
+    }
+
+    #[test]
     fn a_process_is_known_by_number_and_start_and_folder() {
         let folder = Path::new("/nowhere/guests/i-1");
-        let mut child = Command::new("python3")
-            .args(["-c", "import sys; sys.stdin.read()", "agent", "--data"])
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", "read end", "agent", "--data"])
             .arg(folder)
             .arg("--listen")
             .stdin(Stdio::piped())
             .spawn()
-            .expect("python3 runs");
+            .expect("a shell runs");
         let process = Process::of(i32::try_from(child.id()).expect("small")).expect("lives");
         let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
         while Process::all_of(folder).expect("readable") != [process] {
@@ -103,9 +119,10 @@ mod tests {
         }
         assert!(process.keeps(folder));
         let stranger = Process { start_time: process.start_time + 1, ..process };
-        assert!(!stranger.signal(folder, Signal::SIGKILL), "another process got the number");
-        assert!(!process.signal(Path::new("/nowhere/guests/i-2"), Signal::SIGKILL), "another folder");
-        assert!(process.signal(folder, Signal::SIGKILL));
+        assert!(!stranger.keeps(folder));
+        assert!(!stranger.signal(Signal::SIGKILL), "another process got the number");
+        assert!(!process.keeps(Path::new("/nowhere/guests/i-2")), "another folder");
+        assert!(process.signal(Signal::SIGKILL));
         child.wait().expect("its parent");
         assert!(!process.is_living());
         assert_eq!(Process::all_of(folder).expect("readable"), []);

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
+use super::journal::Journal;
 use super::machine::{Effect, World};
 use super::{Account, Fault, Operation, Settings, Simulated};
 use crate::cloud::{CallContext, CallError, Credential, LaunchRequest, Machine, Provider, TokenClass};
@@ -226,13 +227,13 @@ async fn only_the_right_credential_in_a_known_region_is_let_in() {
     let site = Site::of(&folder, TokenClass::K).await;
     site.cloud.check(&site.context()).await.expect("valid");
     let wrong = Secret::from("wrong".to_owned());
-    let mut bad = Vec::new();
-    bad.push(CallContext { credential: Credential { access_key: "AK", secret: &wrong }, ..site.context() });
-    bad.push(CallContext {
-        credential: Credential { access_key: "A", ..site.context().credential },
-        ..bad[0]
-    });
-    bad.push(CallContext { account_number: "4712", ..site.context() });
+    let wrong_secret = Credential { access_key: "AK", secret: &wrong };
+    let wrong_key = Credential { access_key: "A", ..site.context().credential };
+    let bad = [
+        CallContext { credential: wrong_secret, ..site.context() },
+        CallContext { credential: wrong_key, ..site.context() },
+        CallContext { account_number: "4712", ..site.context() },
+    ];
     for context in bad {
         let error = site.cloud.launch(&context, &request("t")).await.expect_err("refused");
         assert_eq!(error.class(), ErrorClass::Auth, "{error}");
@@ -285,6 +286,22 @@ async fn a_torn_tail_and_stray_folders_go_and_damage_elsewhere_is_named() {
     let opened = Simulated::open(with_account(settings(folder.path(), TokenClass::K))).await;
     let error = opened.err().expect("damaged").to_string();
     assert!(error.contains("line 1 of") && error.contains("journal.jsonl"), "{error}");
+}
+
+#[tokio::test]
+async fn after_a_failed_write_the_cloud_goes_back_to_its_disk_and_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let site = Site::of(&folder, TokenClass::K).await;
+    let first = site.launch(&request("t1")).await.expect("launched");
+    let path = folder.path().join("cloud/journal.jsonl");
+    let unwritable = std::fs::File::open(&path).expect("there");
+    site.cloud.core.state().journal = Journal::start(unwritable).expect("a thread");
+    let error = site.launch(&request("t2")).await.expect_err("not durable");
+    assert!(!error.is_definite(), "{error}");
+    let again = site.launch(&request("t2")).await.expect("the file is well");
+    assert_eq!(site.launch(&request("t1")).await.expect("known").id, first.id);
+    let made: Vec<String> = ledger(folder.path()).iter().map(|e| e.instance().to_owned()).collect();
+    assert_eq!(made, [first.id, again.id]);
 }
 
 #[tokio::test]

@@ -450,6 +450,28 @@ pub fn billing_code_is_used(
     Ok(accounts + servers > 0)
 }
 
+/// Puts another billing code in the place of one, wherever a tenant uses it.
+///
+/// # Errors
+/// What the database reports.
+pub fn replace_billing_code(
+    connection: &mut AnyConnection,
+    customer: CustomerId,
+    old: BillingCodeId,
+    new: BillingCodeId,
+) -> QueryResult<()> {
+    use super::schema::server;
+    let accounts =
+        account::table.filter(account::customer.eq(customer.0).and(account::default_budget.eq(old.0)));
+    diesel::update(accounts).set(account::default_budget.eq(new.0)).execute(connection)?;
+    let images = machine_image::table
+        .filter(machine_image::customer.eq(customer.0).and(machine_image::budget.eq(old.0)));
+    diesel::update(images).set(machine_image::budget.eq(new.0)).execute(connection)?;
+    let servers = server::table.filter(server::customer.eq(customer.0).and(server::budget.eq(old.0)));
+    diesel::update(servers).set(server::budget.eq(new.0)).execute(connection)?;
+    Ok(())
+}
+
 /// A setting of the installation.
 ///
 /// # Errors

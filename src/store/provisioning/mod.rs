@@ -11,9 +11,12 @@ pub mod catalog;
 pub mod job;
 pub mod node;
 pub mod schema;
+pub mod seed;
 pub mod sequence;
 pub mod server;
+pub mod session;
 pub mod transition;
+pub mod view;
 pub mod watch;
 
 use super::Error;

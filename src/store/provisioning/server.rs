@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 
 use super::schema::server;
-use crate::model::{CustomerId, JobUid, Micros, RegionId, ServerId, ServerStatus};
+use crate::model::{BillingCodeId, CustomerId, GroupId, JobUid, Micros, RegionId, ServerId, ServerStatus};
 use crate::store::AnyConnection;
 
 /// A row of `server`.
@@ -170,4 +170,72 @@ pub fn heard(connection: &mut AnyConnection, servers: &[i64], at: Micros) -> Que
     diesel::update(server::table.filter(server::id.eq_any(servers.to_vec())))
         .set(server::last_contact.eq(at.0))
         .execute(connection)
+}
+
+/// What a client may change of a server; absent means as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Edit {
+    /// Its name.
+    pub name: Option<String>,
+    /// Its description.
+    pub description: Option<String>,
+    /// Colour or icon.
+    pub label: Option<String>,
+    /// Who owns it.
+    pub groups: Option<Vec<GroupId>>,
+    /// Who pays.
+    pub budget: Option<BillingCodeId>,
+    /// When it is ended automatically.
+    pub terminate_after: Option<Micros>,
+}
+
+#[derive(AsChangeset)]
+#[diesel(table_name = server)]
+struct EditRow<'a> {
+    name: Option<&'a str>,
+    description: Option<&'a str>,
+    label: Option<&'a str>,
+    user_groups: Option<String>,
+    budget: Option<i64>,
+    terminate_after: Option<i64>,
+    changed_at: i64,
+}
+
+/// Changes a tenant's server. Only absolute values, so it may run twice.
+///
+/// # Errors
+/// What the database reports.
+pub fn edit(
+    connection: &mut AnyConnection,
+    customer: CustomerId,
+    id: ServerId,
+    edit: &Edit,
+) -> QueryResult<()> {
+    let changes = EditRow {
+        name: edit.name.as_deref(),
+        description: edit.description.as_deref(),
+        label: edit.label.as_deref(),
+        user_groups: edit.groups.as_deref().map(groups_text),
+        budget: edit.budget.map(|id| id.0),
+        terminate_after: edit.terminate_after.map(|at| at.0),
+        changed_at: connection.now()?.0,
+    };
+    diesel::update(server::table.filter(server::id.eq(id.0).and(server::customer.eq(customer.0))))
+        .set(changes)
+        .execute(connection)
+        .map(|_| ())
+}
+
+/// The column `user_groups`: a JSON list of numbers.
+#[must_use]
+pub fn groups_text(groups: &[GroupId]) -> String {
+    let ids: Vec<String> = groups.iter().map(GroupId::to_string).collect();
+    format!("[{}]", ids.join(","))
+}
+
+/// The groups that own a server.
+#[must_use]
+pub fn groups_of(row: &ServerRow) -> Vec<i64> {
+    let list = row.user_groups.trim_matches(['[', ']']);
+    list.split(',').filter_map(|id| id.trim().parse().ok()).collect()
 }

@@ -1,0 +1,134 @@
+//! The handshake: who am I, and the certificate that says so; at each start, and again at two thirds of its life.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::home::{Home, Identity, UserData};
+use super::{Error, Limits, causes};
+use crate::crypto::{Secret, pki};
+use crate::wire::{AGENT_VERSION, HANDSHAKE_PATH, HandshakeAnswer, HandshakeRequest};
+
+/// Longest answer read, in bytes.
+const ANSWER_LIMIT: usize = 64 * 1024;
+/// For one handshake, connecting included.
+const CALL_LIMIT: Duration = Duration::from_secs(10);
+/// Shortest time between two renewals, should the dispatcher hand out certificates of almost no life.
+const RENEW_AT_LEAST: Duration = Duration::from_secs(10);
+
+/// What the handshake needs.
+pub(super) struct Enrolment<'a> {
+    pub(super) home: &'a Home,
+    pub(super) user_data: &'a UserData,
+    pub(super) key: &'a Secret,
+    pub(super) address: SocketAddr,
+    /// Where the listener finds who this guest is.
+    pub(super) identity: watch::Sender<Option<Identity>>,
+}
+
+/// How one handshake went wrong.
+enum Trouble {
+    /// For good.
+    Refused(Error),
+    /// For now; the dispatcher may say how long.
+    Later { reason: String, after: Option<Duration> },
+}
+
+impl Enrolment<'_> {
+    /// Keeps this guest enrolled; ends only when it is refused for good.
+    pub(super) async fn keep(&self, limits: &Limits) -> Error {
+        let mut pause = limits.retry_first;
+        loop {
+            match self.once().await {
+                Ok(answer) => {
+                    log::info!("enrolled as agent {} of server {}", answer.agent_id, answer.server_id);
+                    pause = limits.retry_first;
+                    tokio::time::sleep((Duration::from_secs(answer.valid_secs) * 2 / 3).max(RENEW_AT_LEAST))
+                        .await;
+                }
+                Err(Trouble::Refused(e)) => return e,
+                Err(Trouble::Later { reason, after }) => {
+                    let wait = jittered(after.unwrap_or(pause).min(limits.retry_longest));
+                    log::warn!(
+                        "handshake with {} failed, next in {wait:?}: {reason}",
+                        self.user_data.dispatcher
+                    );
+                    tokio::time::sleep(wait).await;
+                    pause = (pause * 2).min(limits.retry_longest);
+                }
+            }
+        }
+    }
+
+    async fn once(&self) -> Result<HandshakeAnswer, Trouble> {
+        let answer = self.ask().await?;
+        let identity = Identity::new(&answer.cert_pem, self.key, &self.user_data.root).map_err(local)?;
+        self.home.keep_cert(&answer.cert_pem).map_err(local)?;
+        self.identity.send_replace(Some(identity));
+        Ok(answer)
+    }
+
+    async fn ask(&self) -> Result<HandshakeAnswer, Trouble> {
+        let request = HandshakeRequest {
+            // Once enrolled the key speaks for itself.
+            token: self.user_data.token.clone().filter(|_| self.identity.borrow().is_none()),
+            csr_pem: pki::make_request(self.key, &self.address.to_string()).map_err(local)?,
+            address: self.address,
+            instance_id: self.user_data.instance_id.clone(),
+            agent_version: AGENT_VERSION,
+            platform: super::platform(),
+        };
+        let tls = pki::client_config(&self.user_data.root, None).map_err(local)?;
+        let connector = awc::Connector::new().rustls_0_23(Arc::new(tls)).timeout(CALL_LIMIT);
+        let client = awc::Client::builder().connector(connector).timeout(CALL_LIMIT).finish();
+        let url = format!("{}{HANDSHAKE_PATH}", self.user_data.dispatcher.trim_end_matches('/'));
+        let mut response = client.post(&url).send_json(&request).await.map_err(|e| Trouble::later(&e))?;
+        let body = response.body().limit(ANSWER_LIMIT).await.map_err(|e| Trouble::later(&e))?;
+        let status = response.status().as_u16();
+        let after = response
+            .headers()
+            .get("retry-after")
+            .and_then(|value| value.to_str().ok()?.parse().ok())
+            .map(Duration::from_secs);
+        let message = || String::from_utf8_lossy(&body).chars().take(300).collect::<String>();
+        match status {
+            200 => serde_json::from_slice(&body).map_err(|e| Trouble::later(&e)),
+            401 | 409 => Err(Trouble::Refused(Error::Refused { status, message: message() })),
+            _ => Err(Trouble::Later { reason: format!("HTTP {status}: {}", message()), after }),
+        }
+    }
+}
+
+impl Trouble {
+    fn later(error: &dyn std::error::Error) -> Self {
+        Self::Later { reason: causes(error), after: None }
+    }
+}
+
+fn local(error: impl Into<Error>) -> Trouble {
+    Trouble::later(&error.into())
+}
+
+/// Between half and all of a pause, so that guests that were cut off together do not come back together.
+fn jittered(pause: Duration) -> Duration {
+    let mut byte = [0; 1];
+    // Without randomness the pause is whole, which only costs the spread.
+    let part = getrandom::fill(&mut byte).map_or(255, |()| byte[0]);
+    pause / 2 + pause.mul_f64(f64::from(part) / 510.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    #[test]
+    fn jitter_keeps_between_half_and_all() {
+        let pause = Duration::from_secs(8);
+        for _ in 0..100 {
+            let jittered = super::jittered(pause);
+            assert!(jittered >= pause / 2 && jittered <= pause + Duration::from_millis(1), "{jittered:?}");
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! `dispatcher jobs …`: a client of the native API.
+
+mod show;
+mod submit;
+mod watch;
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::client::{Error, Target};
+use super::table;
+
+/// Asks for jobs and looks at them.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    target: Target,
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Ask for an action
+    Submit(submit::Args),
+    /// List jobs, newest first
+    List(List),
+    /// Show one job with its timeline
+    Show {
+        /// Number of the job
+        id: i64,
+    },
+    /// Show a job's timeline as it happens; ends with the job
+    Watch {
+        /// Number of the job
+        id: i64,
+        /// Longest wait, such as 90s, 10m, 2h
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        timeout: Option<Duration>,
+    },
+    /// Ask for the cancel of a job
+    Cancel {
+        /// Number of the job
+        id: i64,
+    },
+    /// Print what a job's command wrote
+    Output {
+        /// Number of the job
+        id: i64,
+        /// Which stream
+        #[arg(long, default_value = "stdout", value_parser = ["stdout", "stderr"])]
+        stream: String,
+        /// Start at this byte
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct List {
+    /// Only these states, separated by commas; "open" stands for all that have not ended
+    #[arg(long)]
+    state: Option<String>,
+    /// Only this kind
+    #[arg(long)]
+    kind: Option<String>,
+    /// Only jobs about this server
+    #[arg(long)]
+    server: Option<i64>,
+    /// Only jobs older than this number
+    #[arg(long)]
+    before: Option<i64>,
+    /// At most so many, up to 500
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=500))]
+    limit: u16,
+}
+
+/// Carries out a command and says what the process ends with: 0 done or complete, 3 the job failed, 4 it was cancelled
+/// or its outcome stayed unknown. Stopping it in the middle stops the showing, never a job.
+///
+/// # Errors
+/// See [`Error`]; [`Error::exit_code`] is then what the process ends with.
+pub async fn run(args: &Args, out: &mut dyn Write) -> Result<u8, Error> {
+    let client = args.target.client()?;
+    match &args.command {
+        Command::Submit(submit) => submit::run(&client, submit, args.json, out).await,
+        Command::List(list) => {
+            let answer = client.get(&list.path()).await?;
+            if args.json {
+                json(out, &answer)?
+            } else {
+                show::list(out, &answer)?
+            }
+            Ok(0)
+        }
+        Command::Show { id } => {
+            let job = client.get(&format!("/api/v1/jobs/{id}")).await?;
+            if args.json {
+                json(out, &job)?
+            } else {
+                show::job(out, &job)?
+            }
+            Ok(0)
+        }
+        Command::Watch { id, timeout } => watch::run(&client, *id, *timeout, args.json, out).await,
+        Command::Cancel { id } => {
+            let job = client.post(&format!("/api/v1/jobs/{id}/cancel"), &Value::Null, None).await?;
+            if args.json {
+                json(out, &job)?
+            } else {
+                writeln!(out, "cancel of job {id} asked; watch it end with \"dispatcher jobs watch {id}\"")?
+            }
+            Ok(0)
+        }
+        Command::Output { id, stream, from } => {
+            show::output(&client, out, *id, stream, *from).await?;
+            Ok(0)
+        }
+    }
+}
+
+impl List {
+    fn path(&self) -> String {
+        let mut query = vec![format!("limit={}", self.limit)];
+        let mut add = |name: &str, value: Option<String>| {
+            query.extend(value.map(|value| format!("{name}={}", escaped(&value))));
+        };
+        add("state", self.state.clone());
+        add("kind", self.kind.clone());
+        add("server", self.server.map(|id| id.to_string()));
+        add("before", self.before.map(|id| id.to_string()));
+        format!("/api/v1/jobs?{}", query.join("&"))
+    }
+}
+
+/// Percent-encodes all but letters, digits and a few marks that mean nothing in a query.
+fn escaped(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut done, byte| {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b',' => {
+                done.push(char::from(byte))
+            }
+            _ => done.push_str(&format!("%{byte:02X}")),
+        }
+        done
+    })
+}
+
+fn json(out: &mut dyn Write, value: &Value) -> io::Result<()> {
+    writeln!(out, "{value:#}")
+}
+
+/// A time such as `90s`, `10m`, `2h`, `1d`; a bare number means seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
+    let factor = match text.strip_prefix(digits.as_str()) {
+        Some("" | "s") => 1,
+        Some("m") => 60,
+        Some("h") => 3600,
+        Some("d") => 86_400,
+        _ => 0,
+    };
+    digits
+        .parse::<u64>()
+        .ok()
+        .and_then(|count| count.checked_mul(factor))
+        .filter(|seconds| (1..=31 * 86_400).contains(seconds))
+        .map(Duration::from_secs)
+        .ok_or_else(|| format!("\"{text}\" is no time from 1s to 31d; write one like 90s, 10m, 2h"))
+}
+
+/// What the process ends with after a job ended in this state.
+fn exit_code(state: &str) -> u8 {
+    match state {
+        "complete" => 0,
+        "failed" => 3,
+        _ => 4,
+    }
+}
+
+/// A field of a job as text; a dash where there is none.
+fn text(job: &Value, field: &str) -> String {
+    match job.get(field) {
+        Some(Value::String(text)) => table::clean(text, 400),
+        Some(Value::Null) | None => "-".to_owned(),
+        Some(other) => table::clean(&other.to_string(), 400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Args, Command, duration, escaped, exit_code};
+    use clap::Parser;
+    use std::time::Duration;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        jobs: Args,
+    }
+
+    fn parsed(line: &[&str]) -> Result<Args, clap::Error> {
+        Line::try_parse_from(std::iter::once("jobs").chain(line.iter().copied())).map(|line| line.jobs)
+    }
+
+    #[test]
+    fn the_command_line_is_consistent_and_holds_no_secret() {
+        use clap::CommandFactory as _;
+        Line::command().debug_assert();
+        assert!(parsed(&["--secret-key", "x", "list"]).is_err());
+        assert!(parsed(&["list", "--limit", "501"]).is_err());
+        assert!(parsed(&["list", "--ready-file", "r", "--url", "u"]).is_err());
+        let args = parsed(&["list", "--state", "open", "--json"]).expect("good");
+        assert!(args.json);
+        let Command::List(list) = args.command else { panic!("no list") };
+        assert_eq!(list.path(), "/api/v1/jobs?limit=50&state=open");
+    }
+
+    #[test]
+    fn times_have_units_and_limits() {
+        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("2h"), Ok(Duration::from_secs(7200)));
+        for bad in ["", "0", "-1", "1w", "99999999999999999999s", "400d", "ü"] {
+            assert!(duration(bad).expect_err(bad).contains("90s"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ends_have_their_codes_and_queries_are_escaped() {
+        assert_eq!(["complete", "failed", "cancelled", "unresolved"].map(exit_code), [0, 3, 4, 4]);
+        assert_eq!(escaped("a b&c=ü"), "a%20b%26c%3D%C3%BC");
+    }
+}

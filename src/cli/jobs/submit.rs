@@ -1,0 +1,261 @@
+//! `dispatcher jobs submit …`: asks for an action, once, however often the line breaks meanwhile.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::super::client::{Client, Error};
+use super::{duration, json as print, text, watch};
+use crate::model::Uid;
+
+/// Sends of one submit before giving up; the idempotency key makes them one.
+const SENDS: u32 = 3;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    what: What,
+    /// Makes repeats of this command one job; made up where absent
+    #[arg(long, global = true, value_name = "KEY")]
+    idempotency_key: Option<String>,
+    /// How long the job may take, such as 90s, 10m, 2h
+    #[arg(long, global = true, value_name = "TIME", value_parser = duration)]
+    deadline: Option<Duration>,
+    /// Larger runs first, -100 to 100
+    #[arg(long, global = true, allow_hyphen_values = true, value_parser = clap::value_parser!(i32).range(-100..=100))]
+    priority: Option<i32>,
+    /// Show the timeline until the job has ended
+    #[arg(long, global = true)]
+    wait: bool,
+    /// Longest wait, such as 90s, 10m, 2h
+    #[arg(long, global = true, value_name = "TIME", value_parser = duration, requires = "wait")]
+    timeout: Option<Duration>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Does nothing outside
+    Noop {
+        /// Kept with the job
+        #[arg(long, default_value = "")]
+        note: String,
+    },
+    /// Make a server
+    Launch(Launch),
+    /// Run a command on a server's guest, without a shell
+    Run {
+        /// Number of the server
+        server: i64,
+        /// Longest run of the command, at most 24h
+        #[arg(long, default_value = "5m", value_name = "TIME", value_parser = duration)]
+        limit: Duration,
+        /// Program and arguments, after --
+        #[arg(last = true, required = true)]
+        argv: Vec<String>,
+    },
+    /// Destroy a server
+    Terminate(Server),
+    /// Start a stopped server
+    Start(Server),
+    /// Stop a server
+    Stop(Server),
+    /// Freeze a server
+    Pause(Server),
+}
+
+#[derive(Debug, clap::Args)]
+struct Launch {
+    /// Name of the server
+    name: String,
+    /// Image by number, name or the provider's name; may be left out where there is only one
+    #[arg(long)]
+    image: Option<String>,
+    /// Product (size) by number, name or the provider's name
+    #[arg(long)]
+    product: Option<String>,
+    /// Data centre by number, name or the provider's name
+    #[arg(long)]
+    data_center: Option<String>,
+    /// Region by number, name or the provider's name
+    #[arg(long)]
+    region: Option<String>,
+    /// Billing code by number, name or finance code
+    #[arg(long)]
+    budget: Option<String>,
+    /// In words
+    #[arg(long)]
+    description: Option<String>,
+    /// Colour or icon
+    #[arg(long)]
+    label: Option<String>,
+    /// Key pair at the provider
+    #[arg(long)]
+    keypair: Option<String>,
+    /// File with user data for the first boot
+    #[arg(long, value_name = "FILE")]
+    user_data_file: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Server {
+    /// Number of the server
+    server: i64,
+    /// Why, in your words
+    #[arg(long, default_value = "")]
+    reason: String,
+}
+
+pub(super) async fn run(
+    client: &Client,
+    args: &Args,
+    as_json: bool,
+    out: &mut dyn Write,
+) -> Result<u8, Error> {
+    let body = args.body()?;
+    let key = args.idempotency_key.clone().unwrap_or_else(|| Uid::random().to_string());
+    let job = send(client, &body, &key).await?;
+    let Some(id) = job.get("id").and_then(Value::as_i64) else {
+        return Err(client.broken("the job has no number".to_owned()));
+    };
+    if args.wait {
+        return watch::run(client, id, args.timeout, as_json, out).await;
+    }
+    if as_json {
+        print(out, &job)?;
+    } else {
+        writeln!(
+            out,
+            "job {id} accepted: {}; watch it with \"dispatcher jobs watch {id}\"",
+            text(&job, "description")
+        )?;
+    }
+    Ok(0)
+}
+
+/// Sends until somebody answers: the same key makes it one job.
+async fn send(client: &Client, body: &Value, key: &str) -> Result<Value, Error> {
+    let mut sent = 1;
+    loop {
+        match client.post("/api/v1/jobs", body, Some(key)).await {
+            Err(error)
+                if sent < SENDS
+                    && matches!(error, Error::Broken { .. } | Error::Refused { status: 503, .. }) =>
+            {
+                tokio::time::sleep(Duration::from_millis(500) * sent).await;
+                sent += 1;
+            }
+            Err(Error::Broken { url, text }) => {
+                let text =
+                    format!("{text}; it may be submitted or not: repeat it with --idempotency-key {key}");
+                return Err(Error::Broken { url, text });
+            }
+            answer => return answer,
+        }
+    }
+}
+
+impl Args {
+    fn body(&self) -> Result<Value, Error> {
+        let (kind, params) = match &self.what {
+            What::Noop { note } => ("noop", json!({ "note": note })),
+            What::Launch(launch) => ("launch-server", launch.params()?),
+            What::Run { server, limit, argv } => {
+                ("run-command", json!({ "server": server, "argv": argv, "timeoutSecs": limit.as_secs() }))
+            }
+            What::Terminate(server) => ("terminate-server", server.params()),
+            What::Start(server) => ("start-server", server.params()),
+            What::Stop(server) => ("stop-server", server.params()),
+            What::Pause(server) => ("pause-server", server.params()),
+        };
+        let mut body = json!({ "kind": kind, "params": params });
+        if let Some(fields) = body.as_object_mut() {
+            fields.extend(self.deadline.map(|limit| ("deadlineSeconds".to_owned(), json!(limit.as_secs()))));
+            fields.extend(self.priority.map(|priority| ("priority".to_owned(), json!(priority))));
+        }
+        Ok(body)
+    }
+}
+
+impl Server {
+    fn params(&self) -> Value {
+        json!({ "server": self.server, "reason": self.reason })
+    }
+}
+
+impl Launch {
+    fn params(&self) -> Result<Value, Error> {
+        let mut params = Map::new();
+        let mut add = |name: &str, value: &Option<String>| {
+            params.extend(value.as_ref().map(|value| (name.to_owned(), json!(value))));
+        };
+        add("name", &Some(self.name.clone()));
+        add("image", &self.image);
+        add("product", &self.product);
+        add("dataCenter", &self.data_center);
+        add("region", &self.region);
+        add("budget", &self.budget);
+        add("description", &self.description);
+        add("label", &self.label);
+        add("keypair", &self.keypair);
+        if let Some(path) = &self.user_data_file {
+            let text = std::fs::read_to_string(path).map_err(|source| Error::File {
+                what: "user data file",
+                path: path.clone(),
+                source,
+            })?;
+            add("userData", &Some(text));
+        }
+        Ok(Value::Object(params))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Args;
+    use clap::Parser;
+    use serde_json::{Value, json};
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        submit: Args,
+    }
+
+    fn body(line: &[&str]) -> Value {
+        let words = std::iter::once("submit").chain(line.iter().copied());
+        Line::try_parse_from(words)
+            .unwrap_or_else(|e| panic!("{line:?}: {e}"))
+            .submit
+            .body()
+            .expect("complete")
+    }
+
+    #[test]
+    fn what_is_typed_becomes_the_body() {
+        assert_eq!(body(&["noop", "--note", "x"]), json!({"kind": "noop", "params": {"note": "x"}}));
+        assert_eq!(
+            body(&["launch", "web-1", "--product", "small", "--priority", "-3", "--deadline", "10m"]),
+            json!({"kind": "launch-server", "params": {"name": "web-1", "product": "small"},
+                   "deadlineSeconds": 600, "priority": -3})
+        );
+        assert_eq!(
+            body(&["run", "7", "--limit", "1m", "--", "ls", "-l"]),
+            json!({"kind": "run-command", "params": {"server": 7, "argv": ["ls", "-l"], "timeoutSecs": 60}})
+        );
+        for (word, kind) in
+            [("terminate", "terminate-server"), ("start", "start-server"), ("stop", "stop-server")]
+        {
+            assert_eq!(body(&[word, "7"])["kind"], kind);
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for line in [&["run", "7"][..], &["launch"], &["stop", "web-1"], &["noop", "--timeout", "5m"]] {
+            let words = std::iter::once("submit").chain(line.iter().copied());
+            assert!(Line::try_parse_from(words).is_err(), "{line:?}");
+        }
+    }
+}

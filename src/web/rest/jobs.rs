@@ -1,0 +1,265 @@
+//! `/jobs`: lists, one job, what its command wrote, its cancel.
+
+use actix_web::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde_json::{Value, json};
+
+use super::fields::nearest;
+use super::{Problem, admit, reader, show};
+use crate::access::{Action, Resource, Verb};
+use crate::model::{CustomerId, JobId, JobState, ServerId};
+use crate::registry;
+use crate::store::provisioning::job::{self, Filter, History, Job};
+use crate::store::provisioning::view;
+use crate::web::State;
+
+/// Most jobs in one answer.
+const MOST: i64 = 500;
+/// Most bytes of output in one answer.
+const WINDOW: usize = 1024 * 1024;
+
+/// The parameters of a query; names nobody knows are refused.
+pub(super) fn query(request: &HttpRequest, known: &[&str]) -> Result<Vec<(String, String)>, Problem> {
+    let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string())
+        .map_err(|e| Problem::field("query", format!("the query cannot be read: {e}")))?
+        .into_inner();
+    match pairs.iter().find(|(name, _)| !known.contains(&name.as_str())) {
+        None => Ok(pairs),
+        Some((name, _)) => {
+            let name: String = name.chars().take(64).collect();
+            let hint = nearest(&name, known).map_or_else(
+                || format!("known are {}", known.join(", ")),
+                |meant| format!("did you mean {meant}?"),
+            );
+            Err(Problem::field(name.clone(), format!("parameter {name} is not known; {hint}")))
+        }
+    }
+}
+
+fn number(name: &str, value: &str, least: i64, most: i64) -> Result<i64, Problem> {
+    value.parse().ok().filter(|n| (least..=most).contains(n)).ok_or_else(|| {
+        let value: String = value.chars().take(40).collect();
+        Problem::field(
+            name,
+            format!("parameter {name} must be a whole number from {least} to {most}, not \"{value}\""),
+        )
+    })
+}
+
+/// Reads the filter of a list. `open` stands for every state that is no end.
+pub(super) fn filter(pairs: &[(String, String)]) -> Result<Filter, Problem> {
+    let mut filter = Filter { limit: 50, ..Filter::default() };
+    for (name, value) in pairs {
+        match name.as_str() {
+            "state" => filter.states.extend(states(value)?),
+            "kind" => {
+                let kind = value
+                    .parse()
+                    .map_err(|e: crate::model::InvalidKind| Problem::field("kind", e.to_string()))?;
+                filter.kind = Some(kind);
+            }
+            "server" => filter.server = Some(ServerId(number(name, value, 1, i64::MAX)?)),
+            "before" => filter.before = Some(JobId(number(name, value, 1, i64::MAX)?)),
+            "limit" => filter.limit = number(name, value, 1, MOST)?,
+            _ => {}
+        }
+    }
+    Ok(filter)
+}
+
+fn states(value: &str) -> Result<Vec<JobState>, Problem> {
+    let mut found = Vec::new();
+    for word in value.split(',') {
+        if word == "open" {
+            found.extend(JobState::ALL.iter().filter(|state| !state.is_end()));
+            continue;
+        }
+        let state = word.parse().map_err(|e: crate::model::InvalidWord| {
+            Problem::field("state", format!("{e}, and open for all before an end"))
+        })?;
+        found.push(state);
+    }
+    Ok(found)
+}
+
+/// A tenant's jobs, newest first.
+pub(super) async fn list(
+    request: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
+    listed(&request, payload, &state).await.map_err(|problem| problem.of(&request))
+}
+
+async fn listed(
+    request: &HttpRequest,
+    payload: web::Payload,
+    state: &State,
+) -> Result<HttpResponse, Problem> {
+    let caller = reader(request, payload, state, Resource::Job).await?;
+    let filter = filter(&query(request, &["state", "kind", "server", "before", "limit"])?)?;
+    let customer = caller.principal.customer;
+    let limit = filter.limit;
+    let rows = state.store.read(move |c| job::list(c, customer, &filter)).await?;
+    let jobs: Vec<Job> = rows.into_iter().map(Job::try_from).collect::<Result<_, _>>()?;
+    let full = i64::try_from(jobs.len()).unwrap_or(i64::MAX) >= limit;
+    let before = jobs.last().filter(|_| full).map(|job| job.id);
+    let shown: Vec<Value> = jobs.iter().map(show::job).collect();
+    Ok(HttpResponse::Ok().json(json!({ "jobs": shown, "before": before })))
+}
+
+/// The number in a path such as `/jobs/{id}`.
+pub(super) fn id_of(request: &HttpRequest) -> Result<JobId, Problem> {
+    let text = request.match_info().query("id");
+    let id = text.parse().ok().filter(|id| *id > 0).map(JobId);
+    id.ok_or_else(|| {
+        Problem::absent("id", format!("there is no job {}", text.chars().take(40).collect::<String>()))
+    })
+}
+
+/// A tenant's job with all that belongs to it.
+pub(super) async fn find(state: &State, customer: CustomerId, id: JobId) -> Result<History, Problem> {
+    let found = state
+        .store
+        .read(move |c| match job::by_id(c, customer, id)? {
+            Some(row) => match row.uid.parse() {
+                Ok(uid) => job::history(c, uid),
+                Err(_) => Ok(None),
+            },
+            None => Ok(None),
+        })
+        .await?;
+    found.ok_or_else(|| registry::Error::NoSuchJob(id).into())
+}
+
+/// One job.
+pub(super) async fn one(
+    request: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
+    let found = async {
+        let caller = reader(&request, payload, &state, Resource::Job).await?;
+        find(&state, caller.principal.customer, id_of(&request)?).await
+    };
+    let history = found.await.map_err(|problem| problem.of(&request))?;
+    Ok(HttpResponse::Ok().json(show::history(&history)))
+}
+
+/// What a job's command wrote, as bytes.
+pub(super) async fn output(
+    request: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
+    let read = async {
+        let caller = reader(&request, payload, &state, Resource::Job).await?;
+        let window = window(&query(&request, &["stream", "from", "limit"])?)?;
+        let history = find(&state, caller.principal.customer, id_of(&request)?).await?;
+        let (uid, from) = (history.job.uid, window.from);
+        let bytes =
+            state.store.read(move |c| view::output(c, uid, window.stream, from, window.limit)).await?;
+        Ok::<_, Problem>((from, bytes))
+    };
+    let (from, bytes) = read.await.map_err(|problem| problem.of(&request))?;
+    Ok(raw(from, bytes))
+}
+
+/// Bytes a guest wrote: hostile, so never anything a browser would run.
+pub(in crate::web) fn raw(from: i64, bytes: Vec<u8>) -> HttpResponse {
+    let next = from.saturating_add(i64::try_from(bytes.len()).unwrap_or(0));
+    HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, "application/octet-stream"))
+        .insert_header((CONTENT_DISPOSITION, "attachment; filename=\"output\""))
+        .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .insert_header(("x-next-from", next))
+        .body(bytes)
+}
+
+/// Which part of which stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::web) struct Window {
+    pub(in crate::web) stream: &'static str,
+    pub(in crate::web) from: i64,
+    pub(in crate::web) limit: usize,
+}
+
+/// Reads `stream`, `from` and `limit`.
+pub(in crate::web) fn window(pairs: &[(String, String)]) -> Result<Window, Problem> {
+    let mut window = Window { stream: "stdout", from: 0, limit: WINDOW };
+    for (name, value) in pairs {
+        match (name.as_str(), value.as_str()) {
+            ("stream", "stdout") => window.stream = "stdout",
+            ("stream", "stderr") => window.stream = "stderr",
+            ("stream", _) => {
+                return Err(Problem::field("stream", "parameter stream must be stdout or stderr"));
+            }
+            ("from", value) => window.from = number(name, value, 0, i64::MAX)?,
+            ("limit", value) => {
+                let most = i64::try_from(WINDOW).unwrap_or(i64::MAX);
+                window.limit = usize::try_from(number(name, value, 1, most)?).unwrap_or(WINDOW);
+            }
+            _ => {}
+        }
+    }
+    Ok(window)
+}
+
+/// Asks for a cancel: 202, the job shows how it goes on.
+pub(super) async fn cancel(
+    request: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
+    let asked = async {
+        let (caller, _) = admit(&request, payload, &state, Action::new(Verb::Cancel, Resource::Job)).await?;
+        let (customer, id) = (caller.principal.customer, id_of(&request)?);
+        state.registry.cancel(customer, id, caller.principal.name.clone()).await?;
+        find(&state, customer, id).await
+    };
+    let history = asked.await.map_err(|problem| problem.of(&request))?;
+    Ok(HttpResponse::Accepted().json(show::job(&history.job)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Window, filter, query, window};
+    use crate::model::{JobId, JobKind, JobState, ServerId};
+    use actix_web::test::TestRequest;
+
+    fn pairs(text: &str) -> Result<Vec<(String, String)>, super::Problem> {
+        let request = TestRequest::with_uri(&format!("/x?{text}")).to_http_request();
+        query(&request, &["state", "kind", "server", "before", "limit", "stream", "from"])
+    }
+
+    #[test]
+    fn lists_are_filtered_and_bounded() {
+        let found = filter(&pairs("state=open,failed&kind=noop&server=3&before=9&limit=500").expect("known"))
+            .expect("good");
+        assert_eq!(found.states.len(), 6);
+        assert!(found.states.contains(&JobState::Failed) && !found.states.contains(&JobState::Complete));
+        assert_eq!((found.kind, found.server), (Some(JobKind::Noop), Some(ServerId(3))));
+        assert_eq!((found.before, found.limit), (Some(JobId(9)), 500));
+        for (bad, said) in [
+            ("limit=501", "1 to 500"),
+            ("limit=-1", "1 to 500"),
+            ("state=done", "queued"),
+            ("kind=x", "known kinds"),
+            ("server=web", "whole number"),
+            ("before=", "whole number"),
+            ("stat=open", "did you mean state?"),
+        ] {
+            let problem = pairs(bad).and_then(|pairs| filter(&pairs)).expect_err(bad);
+            assert!(problem.detail().contains(said), "{bad}: {problem}");
+        }
+    }
+
+    #[test]
+    fn output_is_asked_for_by_bytes() {
+        let whole = window(&pairs("stream=stderr&from=10&limit=5").expect("known")).expect("good");
+        assert_eq!(whole, Window { stream: "stderr", from: 10, limit: 5 });
+        for bad in ["stream=stdin", "from=-1", "limit=0", "limit=99999999"] {
+            assert!(window(&pairs(bad).expect("known")).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! `POST /jobs`: what is asked for is checked and resolved, made durable, and only then answered with 202.
+
+use std::time::Duration;
+
+use actix_web::http::header::LOCATION;
+use actix_web::{HttpRequest, HttpResponse, web};
+use diesel::QueryResult;
+use serde_json::Value;
+
+use super::fields::{Fields, nearest};
+use super::launch::{Catalog, Wish};
+use super::{LONGEST_JOB, Problem, admit, show};
+use crate::access::{Action, Principal, Resource, Verb};
+use crate::crypto::{Aad, base64};
+use crate::model::{
+    CommandParams, CustomerId, JobId, JobKind, JobParams, JobUid, LaunchParams, NoopParams, ServerId,
+    ServerParams,
+};
+use crate::store::AnyConnection;
+use crate::store::provisioning::accept::Submit;
+use crate::store::provisioning::sequence::Sequence;
+use crate::store::provisioning::{catalog, job, server};
+use crate::web::{Fault, State};
+
+/// Longest run of a guest's command, in seconds.
+const LONGEST_COMMAND: i64 = 86_400;
+/// Time a job is given when the client names none, beyond the run of its command.
+const USUAL: Duration = Duration::from_secs(3600);
+
+/// What a client asks for, understood but not looked up.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Asked {
+    what: What,
+    limit: Option<Duration>,
+    priority: i32,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum What {
+    Noop(String),
+    Launch(Box<Wish>),
+    Server(JobKind, ServerId, String),
+    Run(ServerId, Vec<String>, u32),
+}
+
+impl Asked {
+    /// Reads the body of a submit.
+    pub(super) fn read(bytes: &[u8]) -> Result<Self, Problem> {
+        let body: Value = serde_json::from_slice(bytes).map_err(|e| {
+            Problem::field("", format!("the body is no JSON: {e}; send {{\"kind\": …, \"params\": {{…}}}}"))
+        })?;
+        let mut fields = Fields::of(body, "")?;
+        let kind = fields.needed_text("kind", 64)?;
+        let params = fields.value("params").unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+        let most = i64::try_from(LONGEST_JOB.as_secs()).unwrap_or(i64::MAX);
+        let limit = fields.integer("deadlineSeconds", 1, most)?;
+        let priority = fields.integer("priority", -100, 100)?.unwrap_or(0);
+        fields.end()?;
+        let kind: JobKind = kind.parse().map_err(|e: crate::model::InvalidKind| {
+            let words: Vec<&str> = JobKind::ALL.iter().map(|kind| kind.as_str()).collect();
+            let meant =
+                nearest(&kind, &words).map_or_else(String::new, |word| format!("; did you mean {word}?"));
+            Problem::field("kind", format!("{e}{meant}"))
+        })?;
+        Ok(Self {
+            what: What::read(kind, Fields::of(params, "params.")?)?,
+            limit: limit.and_then(|secs| u64::try_from(secs).ok()).map(Duration::from_secs),
+            priority: i32::try_from(priority).unwrap_or(0),
+        })
+    }
+
+    /// What a role must grant.
+    const fn action(&self) -> Action {
+        match &self.what {
+            What::Noop(_) => Action::new(Verb::Create, Resource::Job),
+            What::Launch(_) => Action::new(Verb::Create, Resource::Server),
+            What::Server(JobKind::TerminateServer, ..) => Action::new(Verb::Delete, Resource::Server),
+            What::Server(..) => Action::new(Verb::Operate, Resource::Server),
+            What::Run(..) => Action::new(Verb::Execute, Resource::Server),
+        }
+    }
+
+    fn limit(&self) -> Duration {
+        let run = match &self.what {
+            What::Run(_, _, secs) => Duration::from_secs(u64::from(*secs)),
+            What::Noop(_) | What::Launch(_) | What::Server(..) => Duration::ZERO,
+        };
+        self.limit.unwrap_or(USUAL + run).min(LONGEST_JOB)
+    }
+}
+
+impl What {
+    fn read(kind: JobKind, mut fields: Fields) -> Result<Self, Problem> {
+        let what = match kind {
+            JobKind::Noop => Self::Noop(fields.text("note", 1024)?.unwrap_or_default()),
+            JobKind::LaunchServer => return Wish::read(fields).map(|wish| Self::Launch(Box::new(wish))),
+            JobKind::RunCommand => {
+                let server = ServerId(fields.needed_integer("server", 1, i64::MAX)?);
+                let argv = fields.texts("argv", 256, 64 * 1024)?;
+                if argv.first().is_none_or(String::is_empty) || argv.iter().any(|arg| arg.contains('\0')) {
+                    let text = "params.argv must begin with a program and hold no zero byte";
+                    return Err(Problem::field("params.argv", text));
+                }
+                let secs = fields.integer("timeoutSecs", 1, LONGEST_COMMAND)?.unwrap_or(300);
+                Self::Run(server, argv, u32::try_from(secs).unwrap_or(300))
+            }
+            JobKind::TerminateServer | JobKind::StartServer | JobKind::StopServer | JobKind::PauseServer => {
+                let server = ServerId(fields.needed_integer("server", 1, i64::MAX)?);
+                Self::Server(kind, server, fields.text("reason", 1024)?.unwrap_or_default())
+            }
+        };
+        fields.end()?;
+        Ok(what)
+    }
+}
+
+/// Accepts a job. Dropping the future takes nothing back.
+pub(super) async fn submit(
+    request: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
+    accepted(&request, payload, &state).await.map_err(|problem| problem.of(&request))
+}
+
+async fn accepted(
+    request: &HttpRequest,
+    payload: web::Payload,
+    state: &State,
+) -> Result<HttpResponse, Problem> {
+    // The weakest right first: who may not even look at jobs learns nothing about bodies.
+    let (caller, bytes) = admit(request, payload, state, Action::new(Verb::Read, Resource::Job)).await?;
+    let asked = Asked::read(&bytes)?;
+    caller.principal.must(asked.action())?;
+    let (limit, priority) = (asked.limit(), asked.priority);
+    let (params, description) = resolved(asked.what, &caller.principal, state).await?;
+    let submit = Submit {
+        entry: caller.entry(),
+        uid: JobUid::random(),
+        id: JobId(state.sequencer.next(Sequence::Job).await?),
+        account: caller.principal.account,
+        person: caller.principal.person,
+        server: params.server(),
+        description,
+        priority,
+        limit,
+        params,
+    };
+    let kind = submit.params.kind().as_str();
+    let made = state.registry.submit(submit).await?;
+    if made.fresh {
+        state.metrics.job_submitted(kind);
+    }
+    let uid = made.uid;
+    let row = state.store.read(move |c| job::by_uid(c, uid)).await?;
+    let row = row.ok_or_else(|| Fault::not_found(format!("job {} was accepted but is gone", made.id)))?;
+    let found = job::Job::try_from(row)?;
+    Ok(HttpResponse::Accepted()
+        .insert_header((LOCATION, format!("/api/v1/jobs/{}", made.id)))
+        .json(show::job(&found)))
+}
+
+/// Looks everything up that is named, among the tenant's own.
+async fn resolved(what: What, who: &Principal, state: &State) -> Result<(JobParams, String), Problem> {
+    let customer = who.customer;
+    match what {
+        What::Noop(note) => Ok((JobParams::Noop(NoopParams { note }), "Do nothing".to_owned())),
+        What::Launch(wish) => {
+            let params = launch(*wish, who, state).await?;
+            let description = format!("Launch server {}", params.name);
+            Ok((JobParams::LaunchServer(params), description))
+        }
+        What::Run(server, argv, timeout_secs) => {
+            let name = name_of(customer, server, state).await?;
+            let program: String = argv.first().map(|arg| arg.chars().take(100).collect()).unwrap_or_default();
+            let params = CommandParams { server, argv, timeout_secs };
+            Ok((JobParams::RunCommand(params), format!("Run {program} on {name}")))
+        }
+        What::Server(kind, server, reason) => {
+            let name = name_of(customer, server, state).await?;
+            let params = ServerParams { server, reason };
+            let (params, verb) = match kind {
+                JobKind::TerminateServer => (JobParams::TerminateServer(params), "Terminate"),
+                JobKind::StartServer => (JobParams::StartServer(params), "Start"),
+                JobKind::PauseServer => (JobParams::PauseServer(params), "Pause"),
+                _ => (JobParams::StopServer(params), "Stop"),
+            };
+            Ok((params, format!("{verb} server {name}")))
+        }
+    }
+}
+
+async fn name_of(customer: CustomerId, id: ServerId, state: &State) -> Result<String, Problem> {
+    let row = state.store.read(move |c| server::by_id(c, customer, id)).await?;
+    row.map(|row| row.name).ok_or_else(|| {
+        Problem::absent(
+            "params.server",
+            format!("there is no server {id}; list yours with GET /api/v1/servers"),
+        )
+    })
+}
+
+async fn launch(mut wish: Wish, who: &Principal, state: &State) -> Result<LaunchParams, Problem> {
+    let (customer, account) = (who.customer, who.account);
+    let user_data = wish.user_data.take();
+    let catalog = state.store.read(move |c| all(c, customer, account)).await?;
+    let mut params = wish.resolve(&catalog)?;
+    params.sealed_user_data = user_data.map(|text| {
+        let place = Aad::new(LaunchParams::USER_DATA).with("customer", customer.to_string());
+        base64::encode(state.user_data.seal(&place, text.as_bytes()))
+    });
+    Ok(params)
+}
+
+fn all(
+    c: &mut AnyConnection,
+    customer: CustomerId,
+    account: crate::model::AccountId,
+) -> QueryResult<Catalog> {
+    Ok(Catalog {
+        account: catalog::account(c, customer, account)?,
+        regions: catalog::regions(c, customer)?,
+        data_centers: catalog::data_centers(c, customer, None)?,
+        products: catalog::products(c, customer, None)?,
+        images: catalog::images(c, customer, None)?,
+        budgets: catalog::billing_codes(c, customer)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Asked, What};
+    use crate::model::{JobKind, ServerId};
+    use serde_json::json;
+    use std::time::Duration;
+
+    fn read(body: &serde_json::Value) -> Result<Asked, super::Problem> {
+        Asked::read(body.to_string().as_bytes())
+    }
+
+    #[test]
+    fn good_bodies_are_understood() {
+        let asked = read(&json!({"kind": "noop", "deadlineSeconds": 5, "priority": -3})).expect("good");
+        assert_eq!((asked.limit(), asked.priority), (Duration::from_secs(5), -3));
+        let asked =
+            read(&json!({"kind": "run-command", "params": {"server": 7, "argv": ["ls"]}})).expect("good");
+        assert_eq!(asked.what, What::Run(ServerId(7), vec!["ls".to_owned()], 300));
+        assert_eq!(asked.limit(), Duration::from_secs(3900));
+        let asked = read(&json!({"kind": "stop-server", "params": {"server": 7}})).expect("good");
+        assert_eq!(asked.what, What::Server(JobKind::StopServer, ServerId(7), String::new()));
+    }
+
+    #[test]
+    fn bad_bodies_name_the_field_and_what_was_meant() {
+        for (body, field, said) in [
+            (json!([]), "", "JSON object"),
+            (json!({}), "kind", "missing"),
+            (json!({"kind": "launch"}), "kind", "did you mean launch-server?"),
+            (json!({"kind": "noop", "param": {}}), "param", "did you mean params?"),
+            (json!({"kind": "noop", "params": []}), "params", "JSON object"),
+            (json!({"kind": "noop", "params": {"notes": ""}}), "params.notes", "did you mean params.note?"),
+            (json!({"kind": "noop", "deadlineSeconds": 0}), "deadlineSeconds", "from 1 to 604800"),
+            (json!({"kind": "noop", "priority": "high"}), "priority", "whole number"),
+            (json!({"kind": "stop-server"}), "params.server", "missing"),
+            (json!({"kind": "stop-server", "params": {"server": "web"}}), "params.server", "whole number"),
+            (json!({"kind": "run-command", "params": {"server": 1}}), "params.argv", "1 to 256"),
+            (json!({"kind": "run-command", "params": {"server": 1, "argv": []}}), "params.argv", "1 to 256"),
+            (json!({"kind": "run-command", "params": {"server": 1, "argv": [""]}}), "params.argv", "program"),
+            (
+                json!({"kind": "run-command", "params": {"server": 1, "argv": ["a\0"]}}),
+                "params.argv",
+                "zero byte",
+            ),
+            (
+                json!({"kind": "run-command", "params": {"server": 1, "argv": ["a"], "timeoutSecs": 86401}}),
+                "params.timeoutSecs",
+                "86400",
+            ),
+            (json!({"kind": "launch-server", "params": {}}), "params.name", "missing"),
+        ] {
+            let problem = read(&body).expect_err(&body.to_string());
+            assert_eq!(
+                (problem.status().as_u16(), problem.at_fault()),
+                (400, Some(field)),
+                "{body}: {problem}"
+            );
+            assert!(problem.detail().contains(said), "{body}: {problem}");
+        }
+        assert!(Asked::read(b"{").expect_err("cut").detail().contains("no JSON"));
+    }
+}
