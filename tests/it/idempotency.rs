@@ -55,7 +55,7 @@ fn one_key_is_one_job_on_the_native_api_also_after_a_crash() {
         client.native("POST", "/api/v1/jobs", Some(&body), Some("key-native")).expect("an answer")
     };
     let refused = other(&mut site.client()).expect(409).json();
-    assert!(refused["error"]["message"].as_str().is_some_and(|m| m.contains("dempotency")), "{refused}");
+    assert!(refused["detail"].as_str().is_some_and(|text| text.contains("idempotency key")), "{refused}");
     site.client().completed(id);
     site.kill();
     site.restart(&Order::default());
