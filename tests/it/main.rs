@@ -1,6 +1,7 @@
 //! One integration binary: the real executable, its databases and its promises. `tests/README.md` says how to run it.
 
 #![cfg(test)]
+<<<<<<< HEAD
 
 #[cfg(test)]
 mod absent;
@@ -18,3 +19,8 @@ mod harness;
 mod idempotency;
 #[cfg(test)]
 mod migrations;
+=======
+//! One integration binary.
+
+mod guest;
+>>>>>>> main
