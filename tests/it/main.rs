@@ -1,7 +1,6 @@
 //! One integration binary: the real executable, its databases and its promises. `tests/README.md` says how to run it.
 
 #![cfg(test)]
-<<<<<<< HEAD
 
 #[cfg(test)]
 mod absent;
@@ -14,13 +13,10 @@ mod crash;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
+mod guest;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod idempotency;
 #[cfg(test)]
 mod migrations;
-=======
-//! One integration binary.
-
-mod guest;
->>>>>>> main
