@@ -12,7 +12,7 @@ use crate::harness::{Order, Site, processes, wait_until};
 /// What must be told, in this order.
 const STORY: &[&str] = &[
     "Launch a server",
-    "accepted as job",
+    "queued as job",
     "credential leased, sealed with",
     "call sent",
     "call answered ok",

@@ -20,3 +20,5 @@ mod harness;
 mod idempotency;
 #[cfg(test)]
 mod migrations;
+#[cfg(test)]
+mod ready;

@@ -253,23 +253,18 @@ impl Site {
             std::thread::sleep(LOOK);
         };
         assert!(status.success(), "after {signal} it ended with {status}\n{}", self.log());
-        let left = self.guests();
-        assert!(left.is_empty(), "after {signal} these guests live on: {left:?}\n{}", self.log());
+        let left = processes::naming(&self.data());
+        assert!(left.is_empty(), "after {signal} these live on: {left:?}\n{}", self.log());
     }
 
     /// Living guests of this folder.
     pub(crate) fn guests(&self) -> Vec<i32> {
-        processes::naming(&self.data())
+        processes::agents(&self.data())
     }
 
     /// How often it was started.
     pub(crate) const fn starts(&self) -> u32 {
         self.starts
-    }
-
-    /// Pid of the running process.
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.as_ref().expect("a process runs").id()
     }
 
     /// The last lines it wrote.

@@ -14,6 +14,15 @@ pub(crate) fn naming(folder: &Path) -> Vec<i32> {
     numbers.filter(|pid| *pid != own && names(*pid, folder) && !is_dead(*pid)).collect()
 }
 
+/// Living agents of the folder's guests.
+pub(crate) fn agents(folder: &Path) -> Vec<i32> {
+    let is_agent = |pid: &i32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|b| *b == 0).nth(1) == Some(b"agent")
+    };
+    naming(folder).into_iter().filter(is_agent).collect()
+}
+
 /// Kills every process that names the folder, each looked at again right before the signal.
 pub(crate) fn end_all(folder: &Path) {
     let deadline = Instant::now() + Duration::from_secs(10);
