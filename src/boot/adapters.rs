@@ -1,10 +1,15 @@
 //! Small pieces that fit one room's door to another's.
 
+use std::time::{Duration, Instant};
+
 use async_trait::async_trait;
 
+use crate::agents::Agents;
 use crate::cloud::simulated::CATALOGUE;
 use crate::jobs::ports::{Ask, Keys, Leased, NoLease};
 use crate::km::{self, Km};
+use crate::model::{CustomerId, ServerId};
+use crate::pinger::{Guests, Heartbeat};
 use crate::store::provisioning::seed::{Catalogue, SeedImage, SeedProduct, SeedRegion};
 
 /// Credentials from the key manager.
@@ -30,6 +35,28 @@ impl Keys for KmKeys {
             Err(error @ (km::Error::Denied { .. } | km::Error::Invalid(_))) => Err(NoLease::Denied(error.to_string())),
             Err(error) => Err(NoLease::Later(crate::ops::Chain(&error).to_string())),
         }
+    }
+}
+
+/// Heartbeats over the agents' sessions.
+pub(super) struct Sessions(pub(super) Agents);
+
+#[async_trait(?Send)]
+impl Guests for Sessions {
+    fn connected(&self) -> Vec<(ServerId, CustomerId)> {
+        self.0.connected().into_iter().filter(|view| view.connected).map(|view| (view.server, view.customer)).collect()
+    }
+
+    async fn ping(&self, server: ServerId, limit: Duration) -> Result<Heartbeat, String> {
+        let asked = Instant::now();
+        let pong = self.0.ping(server, limit).await.map_err(|e| e.to_string())?;
+        Ok(Heartbeat {
+            round_trip: asked.elapsed(),
+            cpu_load: pong.stats.cpu_load,
+            memory_used: pong.stats.memory_used,
+            memory_total: pong.stats.memory_total,
+            processes: pong.stats.processes,
+        })
     }
 }
 

@@ -119,7 +119,7 @@ async fn follow(house: &House, uid: JobUid) -> Result<History, Error> {
         let ended = history.job.ended_at.is_some();
         for entry in timeline(&history) {
             // What an open job waits for now is told by the verdict that ends the wait.
-            if entry.what == "why" || !told.insert((entry.at, entry.what, entry.text.clone())) {
+            if entry.what == "why" || !told.insert((entry.at, entry.what, entry.detail.clone())) {
                 continue;
             }
             let since = entry.at.since(history.job.created_at);

@@ -9,13 +9,14 @@ use actix_web::dev::ServerHandle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use super::adapters::KmKeys;
+use super::adapters::{KmKeys, Sessions};
 use super::credentials::{self, Client};
 use super::folder::Folder;
 use super::parts::{self, Keys, LOGIN};
 use super::ready::Ready;
 use super::{Dev, Error, Part, demo};
 use crate::access::Access;
+use crate::agents::{self, Agents};
 use crate::cloud::Clouds;
 use crate::cloud::simulated::Simulated;
 use crate::config::{Config, ms};
@@ -27,6 +28,7 @@ use crate::model::Boot;
 use crate::monitor::{CloudLook, Monitor};
 use crate::mq::{Embedded, Queue};
 use crate::ops::{Health, Metrics};
+use crate::pinger::{self, Pinger};
 use crate::registry::{self, Beat, NodeActor, NodeSpec, Registry, RegistryActor, Running};
 use crate::store::provisioning::seed;
 use crate::store::provisioning::sequence::Sequencer;
@@ -194,7 +196,7 @@ impl House {
         let for_agents = self.agent_listener.try_clone().map_err(fault("agent listener"))?;
         let servers = [
             web::api_server(state.clone(), api).map_err(fault("api listener"))?,
-            web::agent_server(state.clone(), for_agents, tls, self.agents.routes())
+            web::agent_server(state.clone(), for_agents, tls, web::agent_socket::routes(self.agents.clone()))
                 .map_err(fault("agent listener"))?,
             web::ops_server(state, ops).map_err(fault("ops listener"))?,
         ];
@@ -409,18 +411,43 @@ impl Wiring<'_> {
         }
     }
 
-    fn agents(&self, _: &Arc<dyn Queue>, _: &Folder, _: &pki::Authority) -> Result<Agents, Error> {
-        let _ = self.analytics;
-        Ok(Agents)
-    }
-}
-
-/// Placeholder until the room of agents is wired.
-pub(super) struct Agents;
-
-impl Agents {
-    fn routes(&self) -> impl Fn(&mut actix_web::web::ServiceConfig) + Clone + Send + 'static {
-        |_: &mut actix_web::web::ServiceConfig| {}
+    /// Sessions with guests, and the pinger unless it is left out.
+    fn agents(
+        &self,
+        queue: &Arc<dyn Queue>,
+        folder: &Folder,
+        services: &pki::Authority,
+    ) -> Result<Agents, Error> {
+        let fault = |error: &(dyn std::error::Error + 'static)| Error::part("agents", error);
+        let names = ["dispatcher".to_owned()];
+        let role = services
+            .issue_role("urn:dispatcher:role:dispatcher", &names, LISTENER_LIFE)
+            .map_err(|e| fault(&e))?;
+        let parts = agents::Parts {
+            store: self.store.clone(),
+            queue: Arc::clone(queue),
+            boot: self.boot,
+            authority: folder.authority("agents")?,
+            role,
+            metrics: self.metrics.clone(),
+            limits: agents::Limits::default(),
+        };
+        let agents = Agents::start(self.supervisor, &self.supervisor.arbiter("agents"), parts)
+            .map_err(|e| fault(&e))?;
+        if !self.without.contains(&Part::Pinger) {
+            let spec = pinger::Spec {
+                guests: Arc::new(Sessions(agents.clone())),
+                provisioning: self.store.clone(),
+                analytics: self.analytics.clone(),
+                metrics: self.metrics.clone(),
+                boot: self.boot,
+                every: ms(self.config.pinger.every_ms),
+                limit: ms(self.config.pinger.limit_ms),
+            };
+            let arbiter = self.supervisor.arbiter("watchers");
+            let _pinger = self.supervisor.spawn::<Pinger>(&arbiter, spec, Options::permanent());
+        }
+        Ok(agents)
     }
 }
 

@@ -6,6 +6,7 @@
 //!
 //! Nothing here decides anything about jobs, and nothing is let in unless a route asks who it is: see [`auth`].
 
+pub mod agent_socket;
 pub mod auth;
 pub mod body;
 pub mod console;

@@ -1,2 +1,4 @@
 #![cfg(test)]
 //! One integration binary.
+
+mod guest;

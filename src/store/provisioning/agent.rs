@@ -431,6 +431,15 @@ pub fn finish(connection: &mut AnyConnection, id: &str, result: &str, seen: &Evi
     Ok(first)
 }
 
+/// Stores a word of a guest that ends nothing, such as that a command has begun; a repeat changes nothing.
+///
+/// # Errors
+/// What the database reports.
+pub fn note(connection: &mut AnyConnection, seen: &Evidence) -> QueryResult<bool> {
+    let new = EvidenceRow { made_at: connection.now()?.0, ..EvidenceRow::from(seen) };
+    insert_new(diesel::insert_into(evidence::table).values(&new).execute(connection))
+}
+
 /// Stores a piece of output at its offset; a repeat of the same offset changes nothing.
 ///
 /// # Errors
