@@ -65,6 +65,29 @@ pub struct Facts<'a> {
     pub promise: Option<Promise>,
     /// Limits.
     pub limits: &'a Limits,
+    /// Since when this life works at the job: after an outage it gets its chance, however late it is.
+    pub since: Micros,
+}
+
+/// How a job ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// Which end.
+    pub state: JobState,
+    /// Machine code of the cause.
+    pub code: String,
+    /// What clients read.
+    pub message: String,
+}
+
+impl Ending {
+    fn new(state: JobState, code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { state, code: code.into(), message: message.into() }
+    }
+
+    fn unresolved(code: &str, what: &str) -> Self {
+        Self::new(JobState::Unresolved, code, format!("outcome unknown: {what}"))
+    }
 }
 
 /// The next move.
@@ -99,14 +122,7 @@ pub enum Plan {
         n: i32,
     },
     /// End it.
-    End {
-        /// Which end.
-        state: JobState,
-        /// Machine code of the cause.
-        code: String,
-        /// What clients read.
-        message: String,
-    },
+    End(Ending),
     /// Set it aside without an owner until a time.
     Quarantine {
         /// Until when.
@@ -115,6 +131,28 @@ pub enum Plan {
         code: &'static str,
         /// Why.
         why: String,
+        /// The open attempt whose time is waited out from now on.
+        quiet: Option<AttemptUid>,
+    },
+    /// Give it up again: it waits for a verdict.
+    Park {
+        /// Until when at the latest.
+        until: Micros,
+        /// Machine code.
+        code: String,
+        /// Why.
+        why: String,
+    },
+    /// Take its command back where the guest cannot have got it.
+    Withdraw {
+        /// The command.
+        command: String,
+        /// How it ends when the command was never sent.
+        unsent: Ending,
+        /// How it ends when it was sent; none means that it waits for the guest's answer.
+        sent: Option<Ending>,
+        /// Until when it waits.
+        until: Micros,
     },
     /// Keep it and wait.
     Wait {
@@ -129,8 +167,10 @@ pub enum Plan {
 
 /// Machine code of a quarantine that waits out Q.
 pub const LATE_CREATE: &str = "late-create";
+/// Machine code of a wait for the verdict of an effect that a cancel cannot take back.
+pub const CANCEL_SENT: &str = "cancel-sent";
 /// Machine code of a quarantine after crashes.
-const CRASHES: &str = "crashes";
+pub const CRASHES: &str = "crashes";
 
 /// Decides the next move.
 #[must_use]
@@ -145,95 +185,172 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
     }
 }
 
+/// The takeovers that count after a claim: a job that was set aside for them gets one more chance.
+#[must_use]
+pub fn crashes_after_claim(job: &Job, limits: &Limits) -> i32 {
+    if job.state == JobState::Quarantined { job.crashes.min(limits.crashes - 1) } else { job.crashes }
+}
+
 fn unowned(facts: &Facts<'_>) -> Plan {
     let job = &facts.history.job;
     let due = job.due_at.is_some_and(|at| at <= facts.now);
     match job.state {
         JobState::Queued if due || job.cancel_by.is_some() => Plan::Claim(JobState::Running),
         JobState::Awaiting => awaiting(facts, due),
-        JobState::Quarantined if due => {
-            Plan::Claim(if job.undo_begun { JobState::Undoing } else { JobState::Running })
-        }
+        JobState::Quarantined if due => Plan::Claim(resumed(facts.history)),
+        // No move leaves such a row; it would stay for ever.
+        state @ (JobState::Running | JobState::Undoing) => Plan::Claim(state),
         _ => Plan::Rest,
+    }
+}
+
+/// Where a job goes on that was set aside.
+fn resumed(history: &History) -> JobState {
+    if history.job.undo_begun {
+        JobState::Undoing
+    } else if watch_of_this_try(history).is_some() {
+        JobState::Awaiting
+    } else {
+        JobState::Running
     }
 }
 
 /// A verdict decides without an owner where it ends the job; everything else is claimed first.
 fn awaiting(facts: &Facts<'_>, due: bool) -> Plan {
     let job = &facts.history.job;
-    if job.cancel_by.is_none()
-        && let Some(verdict) = verdict_of_this_try(facts.history)
-    {
-        return match decided(facts.history, verdict) {
-            Plan::BeginUndo { .. } => Plan::Claim(JobState::Awaiting),
+    let claim = Plan::Claim(JobState::Awaiting);
+    match (verdict_of_this_try(facts.history), &job.cancel_by) {
+        (Some(verdict), None) => match decided(facts.history, verdict) {
+            Plan::BeginUndo { .. } => claim,
             other => other,
-        };
+        },
+        (Some(_), Some(_)) => claim,
+        (None, Some(_)) if job.why_code != CANCEL_SENT => claim,
+        (None, _) if due && waits_until(facts.history) <= facts.now => claim,
+        (None, _) => Plan::Rest,
     }
-    let overdue = due && job.deadline <= facts.now;
-    if job.cancel_by.is_some() && cancel_can_act(facts) || overdue {
-        return Plan::Claim(JobState::Awaiting);
-    }
-    Plan::Rest
 }
 
-/// A command that a guest may be running cannot be taken back: its own answer or its expiry ends the job.
-fn cancel_can_act(facts: &Facts<'_>) -> bool {
-    step_of(facts.history.job.params.kind()).effect != Effect::Command
-        || verdict_of_this_try(facts.history).is_some()
+/// When a job that waits for a verdict waits no longer.
+fn waits_until(history: &History) -> Micros {
+    watch_of_this_try(history).map_or(history.job.deadline, |watch| watch.deadline)
 }
 
 fn owned(facts: &Facts<'_>) -> Plan {
     let history = facts.history;
     let job = &history.job;
-    if job.crashes >= facts.limits.crashes && job.state != JobState::Undoing {
+    if job.crashes >= facts.limits.crashes {
         return set_aside(facts);
     }
     if let Some(open) = history.attempts.iter().find(|a| a.outcome == AttemptOutcome::Open) {
         return resolve(facts, open);
     }
-    if job.state == JobState::Undoing {
-        return undo(facts);
+    match job.state {
+        JobState::Undoing => undo(facts),
+        JobState::Awaiting => owned_awaiting(facts),
+        _ if job.cancel_by.is_some() => give_up(facts, cancelled(job)),
+        _ if job.deadline <= facts.now => give_up(facts, too_late(job)),
+        _ => go_on(facts),
     }
-    if job.cancel_by.is_some() {
-        return give_up(facts, JobState::Cancelled, "cancelled", cancelled_text(job));
-    }
-    if job.state == JobState::Awaiting
-        && let Some(verdict) = verdict_of_this_try(history)
-    {
-        return decided(history, verdict);
-    }
-    if job.deadline <= facts.now {
-        let text = format!("not finished within its time limit: {}", if_said(&job.why));
-        return give_up(facts, JobState::Failed, "deadline", text);
-    }
-    if job.state == JobState::Awaiting {
-        return Plan::Rest;
-    }
-    go_on(facts)
+}
+
+fn cancelled(job: &Job) -> Ending {
+    Ending::new(JobState::Cancelled, "cancelled", cancelled_text(job))
 }
 
 fn cancelled_text(job: &Job) -> String {
     format!("cancelled by {}", job.cancel_by.as_deref().unwrap_or("its owner"))
 }
 
-fn if_said(why: &str) -> &str {
-    if why.is_empty() { "no verdict came" } else { why }
+fn too_late(job: &Job) -> Ending {
+    let why = if job.why.is_empty() { "no verdict came" } else { &job.why };
+    Ending::new(JobState::Failed, "deadline", format!("not finished within its time limit: {why}"))
+}
+
+/// Whether the job has had its time, Q and the margin, and this life has had its own chance.
+fn out_of_time(facts: &Facts<'_>) -> bool {
+    last_moment(facts) <= facts.now && facts.since.plus(facts.limits.grace) <= facts.now
+}
+
+fn last_moment(facts: &Facts<'_>) -> Micros {
+    let quiet = facts.promise.map_or(Duration::ZERO, |p| p.quiet);
+    facts.history.job.deadline.plus(quiet).plus(facts.limits.grace)
 }
 
 fn set_aside(facts: &Facts<'_>) -> Plan {
     let job = &facts.history.job;
-    if job.why_code == CRASHES && job.deadline <= facts.now {
-        return Plan::End {
-            state: JobState::Unresolved,
-            code: CRASHES.to_owned(),
-            message: "outcome unknown: its process crashed again and again while it ran".to_owned(),
-        };
+    let last = last_moment(facts);
+    if last <= facts.now {
+        return Plan::End(Ending::unresolved(CRASHES, "its process crashed again and again while it ran"));
     }
     Plan::Quarantine {
-        until: facts.now.plus(facts.limits.set_aside).min(job.deadline.plus(facts.limits.grace)),
+        until: facts.now.plus(facts.limits.set_aside).min(last),
         code: CRASHES,
         why: format!("set aside: {} processes in a row crashed while it ran", job.crashes),
+        quiet: None,
     }
+}
+
+/// A job that waits for a verdict and was claimed, because there is one, or a cancel, or no more time.
+fn owned_awaiting(facts: &Facts<'_>) -> Plan {
+    let (history, job) = (facts.history, &facts.history.job);
+    let effect = step_of(job.params.kind()).effect;
+    let over = waits_until(history) <= facts.now;
+    let lasting = matches!(effect, Effect::Move(_) | Effect::Command);
+    match (verdict_of_this_try(history), job.cancel_by.is_some()) {
+        (Some(verdict), false) => decided(history, verdict),
+        (Some(verdict), true) if lasting => Plan::End(cancelled_too_late(job, verdict)),
+        (_, true) if !lasting => give_up(facts, cancelled(job)),
+        (None, cancel) if effect == Effect::Command && (over || cancel && job.why_code != CANCEL_SENT) => {
+            withdraw(facts, over)
+        }
+        (None, true) if over => {
+            let text = format!("{}; its call was accepted, its effect was not seen", cancelled_text(job));
+            Plan::End(Ending::new(JobState::Cancelled, "cancelled", text))
+        }
+        (None, true) => Plan::Park {
+            until: waits_until(history),
+            code: CANCEL_SENT.to_owned(),
+            why: "cancel asked; its call was accepted and cannot be taken back, it ends when the effect is seen"
+                .to_owned(),
+        },
+        (None, false) if over => give_up(facts, too_late(job)),
+        (_, _) => Plan::Park {
+            until: waits_until(history),
+            code: "verdict".to_owned(),
+            why: format!("waiting until {} is seen", step_of(job.params.kind()).expectation()),
+        },
+    }
+}
+
+/// The end of a job whose effect was decided before its cancel could do anything.
+fn cancelled_too_late(job: &Job, verdict: &Evidence) -> Ending {
+    if verdict.verdict == Verdict::Unknown {
+        return Ending::unresolved("unknown", &format!("{}; {}", cancelled_text(job), verdict.text));
+    }
+    let text = format!("{}; by then: {}", cancelled_text(job), verdict.text);
+    Ending::new(JobState::Cancelled, "cancelled", text)
+}
+
+/// Takes a command back: the guest may have it, or it still waits in its queue.
+fn withdraw(facts: &Facts<'_>, over: bool) -> Plan {
+    let (history, job) = (facts.history, &facts.history.job);
+    let Some(watch) = watch_of_this_try(history) else { return Plan::End(nobody_watches()) };
+    let unsent = if job.cancel_by.is_some() {
+        Ending { message: format!("{}; its command was never sent", cancelled_text(job)), ..cancelled(job) }
+    } else {
+        Ending {
+            message: "not finished within its time limit: its command was never sent".into(),
+            ..too_late(job)
+        }
+    };
+    let sent =
+        over.then(|| Ending::unresolved("unknown", "its command was sent and the guest never answered"));
+    Plan::Withdraw { command: watch.target.clone(), unsent, sent, until: watch.deadline }
+}
+
+fn nobody_watches() -> Ending {
+    Ending::unresolved(ErrorClass::Bug.as_str(), "the step is done but nobody watches it")
 }
 
 /// The next call of the step, or the pause before it, or the end after a refusal.
@@ -243,23 +360,21 @@ fn go_on(facts: &Facts<'_>) -> Plan {
     let Some(last) = last_of(facts.history, &step) else { return Plan::Send { n: 1 } };
     match last.outcome {
         AttemptOutcome::Refused => refused(facts, last),
+        AttemptOutcome::Void if last.n >= facts.limits.calls => Plan::End(Ending::new(
+            JobState::Failed,
+            ErrorClass::Transient.as_str(),
+            format!("given up after {} calls, none of which took effect: {}", last.n, last.evidence),
+        )),
         AttemptOutcome::Void => Plan::Send { n: last.n + 1 },
-        AttemptOutcome::Ok | AttemptOutcome::Open => Plan::End {
-            state: JobState::Unresolved,
-            code: ErrorClass::Bug.to_string(),
-            message: "outcome unknown: the step is done but nobody watches it".to_owned(),
-        },
+        AttemptOutcome::Ok | AttemptOutcome::Open => Plan::End(nobody_watches()),
     }
 }
 
 fn refused(facts: &Facts<'_>, last: &Attempt) -> Plan {
     let class = last.class.unwrap_or(ErrorClass::Unknown);
     if !class.worth_retry() || last.n >= facts.limits.calls {
-        return Plan::End {
-            state: JobState::Failed,
-            code: class.to_string(),
-            message: format!("{}: {}", class, last.evidence),
-        };
+        let text = format!("{class}: {}", last.evidence);
+        return Plan::End(Ending::new(JobState::Failed, class.as_str(), text));
     }
     let closed = last.closed_at.unwrap_or(last.started_at);
     let until = closed.plus(pause(facts.limits, last.n)).min(facts.history.job.deadline);
@@ -282,60 +397,73 @@ pub fn pause(limits: &Limits, n: i32) -> Duration {
 
 fn resolve(facts: &Facts<'_>, open: &Attempt) -> Plan {
     let job = &facts.history.job;
-    let quiet = facts.promise.map_or(Duration::ZERO, |p| p.quiet);
-    if job.deadline.plus(quiet).plus(facts.limits.grace) <= facts.now {
-        return Plan::End {
-            state: JobState::Unresolved,
-            code: "unknown".to_owned(),
-            message: format!("outcome unknown: call {} of step {} was never answered", open.n, open.step),
-        };
+    if out_of_time(facts) {
+        let text = format!("call {} of step {} was never answered", open.n, open.step);
+        return Plan::End(Ending::unresolved("unknown", &text));
     }
-    let step = step_of(job.params.kind());
-    if open.step == UNDO || step.effect != Effect::Create {
-        return Plan::Resolve { attempt: open.uid, resend: true };
+    let again = Plan::Resolve { attempt: open.uid, resend: true };
+    if open.step == UNDO {
+        return again;
     }
-    let Some(promise) = facts.promise else {
-        return Plan::Resolve { attempt: open.uid, resend: false };
-    };
+    let unwanted = job.cancel_by.is_some() || job.deadline <= facts.now;
+    match (step_of(job.params.kind()).effect, facts.promise) {
+        (Effect::Create, Some(promise)) => resolve_create(facts, (open, promise), unwanted),
+        // It may not be sent again for a job that is not wanted, and may still land.
+        (Effect::Move(_), Some(promise)) if unwanted || open.quiet_until.is_some() => {
+            wait_out(facts, open, promise.quiet)
+        }
+        (Effect::Command, _) => {
+            Plan::End(Ending::unresolved(ErrorClass::Bug.as_str(), "a command was left without its row"))
+        }
+        (Effect::Nothing | Effect::Move(_), _) => again,
+        (Effect::Create, None) => Plan::Resolve { attempt: open.uid, resend: false },
+    }
+}
+
+fn resolve_create(facts: &Facts<'_>, (open, promise): (&Attempt, Promise), unwanted: bool) -> Plan {
     match promise.class {
-        TokenClass::K if facts.now.since(open.started_at) < promise.token_kept => {
+        // Even an unwanted create is sent again: only so is its token used up.
+        TokenClass::K
+            if open.quiet_until.is_none() && facts.now.since(open.started_at) < promise.token_kept =>
+        {
             Plan::Resolve { attempt: open.uid, resend: true }
         }
+        TokenClass::N if unwanted => Plan::End(Ending::unresolved(
+            "unknown",
+            "a create was never answered, and the provider has neither token nor tag to ask by",
+        )),
         TokenClass::N => Plan::Quarantine {
-            until: job.deadline.plus(quiet).plus(facts.limits.grace),
+            until: facts.history.job.deadline,
             code: "ask-operator",
             why: "the provider has neither token nor tag: an operator must say whether the server was made"
                 .to_owned(),
+            quiet: None,
         },
         TokenClass::K | TokenClass::S | TokenClass::T => wait_out(facts, open, promise.quiet),
     }
 }
 
-/// An unanswered create without a token: wait until it cannot land any more, then only look.
+/// An unanswered call that nobody sends again: wait until it cannot land any more, then only look. The time is kept
+/// with the attempt, so that neither a crash nor a cancel makes the look come too early.
 fn wait_out(facts: &Facts<'_>, open: &Attempt, quiet: Duration) -> Plan {
-    let job = &facts.history.job;
-    if job.why_code == LATE_CREATE {
-        return match job.due_at {
-            Some(until) if until > facts.now => {
-                Plan::Quarantine { until, code: LATE_CREATE, why: job.why.clone() }
-            }
-            _ => Plan::Resolve { attempt: open.uid, resend: false },
-        };
+    let until = open.quiet_until.unwrap_or_else(|| facts.now.plus(quiet));
+    if open.quiet_until.is_some() && until <= facts.now {
+        return Plan::Resolve { attempt: open.uid, resend: false };
     }
-    let until = facts.now.plus(quiet);
     Plan::Quarantine {
         until,
         code: LATE_CREATE,
-        why: format!("set aside until {}: an earlier create may still land", until.rfc3339()),
+        why: format!("set aside until {}: an earlier {} may still land", until.rfc3339(), open.step),
+        quiet: open.quiet_until.is_none().then_some(open.uid),
     }
 }
 
 /// Ends a job that is not wanted any more: at once where nothing was made, else by taking it back.
-fn give_up(facts: &Facts<'_>, state: JobState, code: &str, message: String) -> Plan {
+fn give_up(facts: &Facts<'_>, ending: Ending) -> Plan {
     if made_something(facts.history) {
-        return Plan::BeginUndo { why: message };
+        return Plan::BeginUndo { why: ending.message };
     }
-    Plan::End { state, code: code.to_owned(), message }
+    Plan::End(ending)
 }
 
 /// Whether this job made a resource that would stay behind.
@@ -346,37 +474,25 @@ pub fn made_something(history: &History) -> bool {
 
 fn undo(facts: &Facts<'_>) -> Plan {
     let last = facts.history.attempts.iter().rev().find(|a| a.step == UNDO);
-    let Some(last) = last else { return Plan::Undo { n: 1 } };
-    let over = facts.history.job.deadline.plus(facts.limits.grace) <= facts.now;
-    match last.outcome {
-        AttemptOutcome::Refused if over => Plan::End {
-            state: JobState::Unresolved,
-            code: "undo-refused".to_owned(),
-            message: format!("outcome unknown: what was made could not be taken back: {}", last.evidence),
-        },
-        _ => Plan::Undo { n: last.n + 1 },
+    if out_of_time(facts) {
+        let said = last.map_or("", |attempt| attempt.evidence.as_str());
+        let text = format!("what was made could not be taken back: {said}");
+        return Plan::End(Ending::unresolved("undo-refused", &text));
     }
+    Plan::Undo { n: last.map_or(1, |attempt| attempt.n + 1) }
 }
 
 /// How a job whose undo has proved the resource gone ends, and with which words.
 #[must_use]
-pub fn end_after_undo(history: &History) -> Plan {
+pub fn end_after_undo(history: &History) -> Ending {
     let job = &history.job;
     if job.cancel_by.is_some() {
-        return Plan::End {
-            state: JobState::Cancelled,
-            code: "cancelled".to_owned(),
-            message: cancelled_text(job),
-        };
+        return cancelled(job);
     }
     let seen = verdict_of_this_try(history).filter(|e| e.verdict == Verdict::Failed);
     let (code, cause) =
         seen.map_or(("deadline", "not finished within its time limit"), |e| ("failed", &*e.text));
-    Plan::End {
-        state: JobState::Failed,
-        code: code.to_owned(),
-        message: format!("{cause}; what was made was taken back"),
-    }
+    Ending::new(JobState::Failed, code, format!("{cause}; what was made was taken back"))
 }
 
 /// The deciding evidence of the watch of the current round.
@@ -387,7 +503,9 @@ pub fn verdict_of_this_try(history: &History) -> Option<&Evidence> {
     history.evidence.iter().find(|e| e.subject == name && e.verdict != Verdict::Pending)
 }
 
-fn watch_of_this_try(history: &History) -> Option<&Watch> {
+/// The watch of the current round.
+#[must_use]
+pub fn watch_of_this_try(history: &History) -> Option<&Watch> {
     history.watches.iter().find(|w| w.try_no == history.job.try_no)
 }
 
@@ -397,28 +515,17 @@ fn last_of<'a>(history: &'a History, step: &Step) -> Option<&'a Attempt> {
 
 fn decided(history: &History, verdict: &Evidence) -> Plan {
     let job = &history.job;
-    let step = step_of(job.params.kind());
+    let failed = |code| Ending::new(JobState::Failed, code, verdict.text.clone());
     match verdict.verdict {
-        Verdict::Reached => Plan::End {
-            state: JobState::Complete,
-            code: "verified".to_owned(),
-            message: match step.effect {
-                Effect::Create => job.server.map_or_else(String::new, |id| id.to_string()),
-                Effect::Nothing | Effect::Move(_) | Effect::Command => String::new(),
-            },
-        },
-        Verdict::Lost => {
-            Plan::End { state: JobState::Failed, code: "lost".to_owned(), message: verdict.text.clone() }
+        Verdict::Reached => {
+            let made = if step_of(job.params.kind()).effect == Effect::Create { job.server } else { None };
+            let text = made.map_or_else(String::new, |id| id.to_string());
+            Plan::End(Ending::new(JobState::Complete, "verified", text))
         }
+        Verdict::Lost => Plan::End(failed("lost")),
         Verdict::Failed if made_something(history) => Plan::BeginUndo { why: verdict.text.clone() },
-        Verdict::Failed => {
-            Plan::End { state: JobState::Failed, code: "failed".to_owned(), message: verdict.text.clone() }
-        }
-        Verdict::Unknown => Plan::End {
-            state: JobState::Unresolved,
-            code: "unknown".to_owned(),
-            message: format!("outcome unknown: {}", verdict.text),
-        },
+        Verdict::Failed => Plan::End(failed("failed")),
+        Verdict::Unknown => Plan::End(Ending::unresolved("unknown", &verdict.text)),
         Verdict::Pending => Plan::Rest,
     }
 }

@@ -16,5 +16,6 @@ pub mod timeline;
 pub mod watching;
 
 pub use actor::{JobActor, Spec, Wake};
+pub(crate) use drive::set_aside;
 pub use error::Error;
 pub use sql::{Changes, SqlStore, SystemClock};

@@ -17,7 +17,7 @@ use crate::mq::Queue;
 use crate::store::provisioning::agent::{NewAgent, NewCommand};
 use crate::store::provisioning::job::{Attempt, History};
 use crate::store::provisioning::server::ServerRow;
-use crate::store::provisioning::transition::{Claim, Close, End, Fence, Waiting};
+use crate::store::provisioning::transition::{Claim, Close, End, Fence, Quiet, Sent, Waiting};
 use crate::store::provisioning::watch::Watch;
 use crate::store::{self};
 
@@ -52,13 +52,6 @@ pub enum Change {
         /// The agent that may enrol with the token in the request.
         agent: Option<Box<NewAgent>>,
     },
-    /// Asks once more whether a call may be sent.
-    MayAct {
-        /// Job and epoch.
-        fence: Fence,
-        /// State the job must be in.
-        state: JobState,
-    },
     /// Hands a command to the guest's queue and waits for its verdict.
     Command {
         /// The attempt, closed at once: the row is the call.
@@ -83,6 +76,24 @@ pub enum Change {
         fence: Fence,
         /// Until when and why.
         waiting: Waiting,
+        /// The open attempt that waits out its time.
+        quiet: Option<Quiet>,
+    },
+    /// Gives it up again: it was claimed while it waited for a verdict and has to go on waiting.
+    Park {
+        /// Job and epoch.
+        fence: Fence,
+        /// Until when and why.
+        waiting: Waiting,
+    },
+    /// Takes its command back where the guest cannot have got it.
+    Withdraw {
+        /// The command.
+        command: String,
+        /// How it ends when the command was never sent.
+        unsent: Box<End>,
+        /// What becomes of it otherwise.
+        sent: Box<Sent>,
     },
     /// Says that taking back begins.
     BeginUndo {

@@ -92,12 +92,13 @@ fn job_of(change: &Change) -> JobUid {
     match change {
         Change::Claim { claim, .. } => claim.seen.job,
         Change::Open { attempt, .. } | Change::Command { attempt, .. } => attempt.job,
-        Change::MayAct { fence, .. }
+        Change::Park { fence, .. }
         | Change::Wait { fence, .. }
         | Change::Quarantine { fence, .. }
         | Change::BeginUndo { fence, .. } => fence.job,
         Change::Close(close) => close.fence.job,
         Change::End(end) => end.fence.job,
+        Change::Withdraw { unsent, .. } => unsent.fence.job,
     }
 }
 
@@ -156,7 +157,11 @@ fn apply(c: &mut AnyConnection, boot: Boot, change: &Change) -> QueryResult<Appl
                 return Ok(Applied::Fenced);
             }
             match open {
-                Some(attempt) => Ok(opened(transition::open_attempt(c, boot, claim.to, attempt, None)?)),
+                // Claimed all the same when a cancel came in between: the driver must plan anew, not leave.
+                Some(attempt) => match transition::open_attempt(c, boot, claim.to, attempt, None)? {
+                    Opened::Yes => Ok(Applied::Done),
+                    Opened::Fenced | Opened::Busy => Ok(Applied::Busy),
+                },
                 None => Ok(Applied::Done),
             }
         }
@@ -167,13 +172,18 @@ fn apply(c: &mut AnyConnection, boot: Boot, change: &Change) -> QueryResult<Appl
             }
             Ok(opened(outcome))
         }
-        Change::MayAct { fence, state } => transition::may_act(c, *fence, boot, *state).map(done),
         Change::Command { attempt, command, watch } => {
             transition::hand_over(c, boot, attempt, command, watch).map(done)
         }
         Change::Close(close) => transition::close_attempt(c, close).map(done),
         Change::Wait { fence, waiting } => transition::wait(c, *fence, waiting).map(done),
-        Change::Quarantine { fence, waiting } => transition::quarantine(c, *fence, waiting).map(done),
+        Change::Quarantine { fence, waiting, quiet } => {
+            transition::quarantine(c, *fence, waiting, *quiet).map(done)
+        }
+        Change::Park { fence, waiting } => transition::park(c, *fence, boot, waiting).map(done),
+        Change::Withdraw { command, unsent, sent } => {
+            transition::withdraw(c, boot, command, (unsent, sent)).map(done)
+        }
         Change::BeginUndo { fence, why } => transition::begin_undo(c, *fence, boot, why).map(done),
         Change::End(end) => transition::end(c, end).map(done),
     }

@@ -225,6 +225,7 @@ pub(crate) mod samples {
             output: String::new(),
             started_at: Micros(times.0),
             closed_at: times.1.map(Micros),
+            quiet_until: None,
             version: 1,
         }
     }

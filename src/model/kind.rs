@@ -43,6 +43,12 @@ impl JobKind {
         Self::RunCommand,
     ];
 
+    /// Whether it changes the state of an existing server, so that such jobs must follow one another.
+    #[must_use]
+    pub const fn moves_server(self) -> bool {
+        matches!(self, Self::TerminateServer | Self::StartServer | Self::StopServer | Self::PauseServer)
+    }
+
     /// The word rows and APIs show.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

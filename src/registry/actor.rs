@@ -11,12 +11,11 @@ use super::directory::{Activate, Directory};
 use super::{Error, Submitted};
 use crate::jobs::ports::Ports;
 use crate::jobs::{self, Changes, JobActor, Wake};
-use crate::model::{Boot, CustomerId, JobId, JobUid, Micros};
+use crate::model::{Boot, CustomerId, JobId, JobUid};
 use crate::mq::{Nudge, Queue, Topic};
 use crate::ops::Metrics;
 use crate::store::provisioning::accept::{self, Answer, Entered, Submit};
-use crate::store::provisioning::transition::{self, Fence, Waiting};
-use crate::store::provisioning::{job, node};
+use crate::store::provisioning::{job, node, transition};
 use crate::store::{self, Store};
 use crate::supervision::{self, Arbiter, Exit, Exited, Life, Mailbox, Options, Supervised, Supervisor};
 
@@ -145,9 +144,16 @@ impl RegistryActor {
         match directory.nudged(job) {
             Activate::Later => {}
             Activate::Wake => {
-                if let Some(actor) = directory.actor(job) {
-                    // A full or closed mailbox is no loss: the directory remembers the news.
+                let closed = directory.actor(job).is_some_and(|actor| {
                     let _ = actor.tell(Wake);
+                    actor.is_closed()
+                });
+                // A full or closed mailbox is no loss: the directory remembers the news. One that stays closed from
+                // one sweep to the next belongs to an actor whose end was never told.
+                if closed && directory.seems_gone(job) {
+                    let next = directory.ended(job);
+                    drop(directory);
+                    next.into_iter().for_each(|job| self.activate(job));
                 }
             }
             Activate::Start => {
@@ -166,14 +172,26 @@ impl RegistryActor {
     /// Compares rows with what runs here and starts the difference.
     fn reconcile(&self, ctx: &mut Context<Self>) {
         let (store, boot) = (self.spec.store.clone(), self.spec.ports.boot);
-        let found = async move { needed(&store, boot).await };
-        ctx.spawn(found.into_actor(self).then(|found: Result<Vec<JobUid>, store::Error>, actor, _| {
+        let most = self.spec.running.directory().most();
+        let found = async move { needed(&store, boot, most).await };
+        ctx.spawn(found.into_actor(self).then(|found: Result<Needed, store::Error>, actor: &mut Self, _| {
             match found {
-                Ok(jobs) => jobs.into_iter().for_each(|job| actor.activate(job)),
+                Ok(needed) => actor.take_up(needed),
                 Err(error) => log::warn!("recovery cannot read the rows, it tries again: {error}"),
             }
             ready(())
         }));
+    }
+
+    /// Activates what was found. Jobs at work here are left to their own pauses, unless a cancel was asked.
+    fn take_up(&self, needed: Needed) {
+        for (job, cancel) in needed.mine {
+            let at_work = self.spec.running.directory().actor(job).is_some_and(|actor| !actor.is_closed());
+            if cancel || !at_work {
+                self.activate(job);
+            }
+        }
+        needed.free.into_iter().for_each(|job| self.activate(job));
     }
 
     fn forget(&self, ctx: &mut Context<Self>) {
@@ -194,7 +212,15 @@ impl RegistryActor {
     }
 }
 
-async fn needed(store: &Store, boot: Boot) -> Result<Vec<JobUid>, store::Error> {
+/// Jobs that need an actor.
+struct Needed {
+    /// Owned by this life, and whether a cancel was asked.
+    mine: Vec<(JobUid, bool)>,
+    /// Without an owner, and due or decided.
+    free: Vec<JobUid>,
+}
+
+async fn needed(store: &Store, boot: Boot, most: usize) -> Result<Needed, store::Error> {
     loop {
         let taken = store.write(move |c| transition::take_over(c, boot, PAGE)).await?;
         if taken.is_empty() {
@@ -202,8 +228,13 @@ async fn needed(store: &Store, boot: Boot) -> Result<Vec<JobUid>, store::Error> 
         }
         log::info!("took over {} jobs of dead lives", taken.len());
     }
-    let names = store.read(move |c| transition::needing_an_actor(c, boot, PAGE)).await?;
-    Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+    // Beyond those at work there is always room to see one page more.
+    let limit = i64::try_from(most).unwrap_or(i64::MAX).saturating_add(PAGE);
+    let (mine, free) = store
+        .read(move |c| Ok((transition::owned_by(c, boot, limit)?, transition::needing_an_actor(c, PAGE)?)))
+        .await?;
+    let mine = mine.iter().filter_map(|(name, cancel)| Some((name.parse().ok()?, *cancel))).collect();
+    Ok(Needed { mine, free: free.iter().filter_map(|name| name.parse().ok()).collect() })
 }
 
 impl Handler<SubmitJob> for RegistryActor {
@@ -282,31 +313,15 @@ impl Handler<Exited> for RegistryActor {
             ctx.spawn(set.into_actor(self));
         }
         let next = self.spec.running.directory().ended(job);
-        next.into_iter().for_each(|job| self.activate(job));
+        // One that was given up is set aside first; the sweep finds it again.
+        next.into_iter().filter(|next| !(exited.gave_up && *next == job)).for_each(|job| self.activate(job));
     }
 }
 
 /// Sets a job aside whose actor failed again and again, with the text of the failure, so that it blocks no other.
 async fn set_aside(spec: Spec, uid: JobUid, text: String) {
-    let boot = spec.ports.boot.to_string();
-    let stored = spec
-        .store
-        .write(move |c| {
-            let Some(row) = job::by_uid(c, uid)? else { return Ok(false) };
-            if row.owner.as_deref() != Some(&boot) || row.ended_at.is_some() {
-                return Ok(false);
-            }
-            let fence = Fence { job: uid, epoch: crate::model::Epoch(row.epoch) };
-            let until = c.now()?.plus(spec.set_aside).min(Micros(row.deadline));
-            let waiting = Waiting {
-                until,
-                code: "crashes".to_owned(),
-                why: format!("set aside after repeated failures: {text}"),
-            };
-            transition::quarantine(c, fence, &waiting)
-        })
-        .await;
-    match stored {
+    let (boot, grace) = (spec.ports.boot, spec.ports.limits.grace);
+    match jobs::set_aside(&spec.store, boot, uid, (text, spec.set_aside, grace)).await {
         Ok(true) => spec.changes.tell(uid),
         Ok(false) => {}
         Err(error) => log::error!("a failing job is not set aside yet: {error}; job={uid}"),

@@ -1,6 +1,6 @@
 //! Who runs which job in this process: pure.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::model::JobUid;
 
@@ -19,6 +19,8 @@ pub(super) enum Activate {
 pub(super) struct Directory<T> {
     running: HashMap<JobUid, Entry<T>>,
     waiting: VecDeque<JobUid>,
+    /// The same, to be asked quickly: each waits once.
+    known: HashSet<JobUid>,
     most: usize,
     draining: bool,
 }
@@ -27,6 +29,8 @@ struct Entry<T> {
     actor: T,
     /// News came after the actor may have read its rows for the last time.
     news: bool,
+    /// Its mailbox was found closed before.
+    closed: bool,
 }
 
 impl<T> Directory<T> {
@@ -34,7 +38,13 @@ impl<T> Directory<T> {
     const WAITING: usize = 100_000;
 
     pub(super) fn new(most: usize) -> Self {
-        Self { running: HashMap::new(), waiting: VecDeque::new(), most, draining: false }
+        Self {
+            running: HashMap::new(),
+            waiting: VecDeque::new(),
+            known: HashSet::new(),
+            most,
+            draining: false,
+        }
     }
 
     /// What a nudge for this job means.
@@ -44,7 +54,7 @@ impl<T> Directory<T> {
             return Activate::Wake;
         }
         if self.draining || self.running.len() >= self.most {
-            if !self.draining && self.waiting.len() < Self::WAITING {
+            if !self.draining && self.waiting.len() < Self::WAITING && self.known.insert(job) {
                 self.waiting.push_back(job);
             }
             return Activate::Later;
@@ -53,11 +63,21 @@ impl<T> Directory<T> {
     }
 
     pub(super) fn started(&mut self, job: JobUid, actor: T) {
-        self.running.insert(job, Entry { actor, news: false });
+        self.running.insert(job, Entry { actor, news: false, closed: false });
     }
 
     pub(super) fn actor(&self, job: JobUid) -> Option<&T> {
         self.running.get(&job).map(|entry| &entry.actor)
+    }
+
+    /// How many may run at the same time.
+    pub(super) const fn most(&self) -> usize {
+        self.most
+    }
+
+    /// Notes that an actor's mailbox is closed although its end was not told; true when it was so before.
+    pub(super) fn seems_gone(&mut self, job: JobUid) -> bool {
+        self.running.get_mut(&job).is_some_and(|entry| std::mem::replace(&mut entry.closed, true))
     }
 
     /// An actor ended: the jobs to activate now, which may be the same one.
@@ -70,7 +90,10 @@ impl<T> Directory<T> {
         let free = self.most.saturating_sub(self.running.len() + next.len());
         for _ in 0..free {
             match self.waiting.pop_front() {
-                Some(waiting) => next.push(waiting),
+                Some(waiting) => {
+                    self.known.remove(&waiting);
+                    next.push(waiting);
+                }
                 None => break,
             }
         }
@@ -81,6 +104,7 @@ impl<T> Directory<T> {
     pub(super) fn drain(&mut self) -> usize {
         self.draining = true;
         self.waiting.clear();
+        self.known.clear();
         self.running.len()
     }
 }

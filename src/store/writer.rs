@@ -206,7 +206,9 @@ fn run_batch(connection: &mut AnyConnection, batch: &mut [Box<dyn Item>]) -> Res
 
 fn lost_a_race(error: &Diesel) -> bool {
     match error {
-        Diesel::DatabaseError(DatabaseErrorKind::SerializationFailure, _) => true,
+        Diesel::DatabaseError(DatabaseErrorKind::SerializationFailure, _) | Diesel::RollbackTransaction => {
+            true
+        }
         Diesel::DatabaseError(DatabaseErrorKind::Unknown, info) => {
             let text = info.message();
             text.contains("Deadlock")

@@ -143,6 +143,12 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         self.limit.saturating_sub(self.permits.available_permits())
     }
 
+    /// Whether the actor has ended for good.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.queue.is_closed()
+    }
+
     fn post<M>(&self, envelope: Envelope<A>) -> Result<Arc<OwnedSemaphorePermit>, Unreachable> {
         if self.queue.is_closed() {
             return Err(Unreachable::Closed);

@@ -264,6 +264,7 @@ CREATE TABLE attempt (
     output TEXT NOT NULL,
     started_at BIGINT NOT NULL,
     closed_at BIGINT,
+    quiet_until BIGINT,
     version BIGINT NOT NULL
 );
 CREATE INDEX attempt_job ON attempt (job, started_at);

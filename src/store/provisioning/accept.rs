@@ -173,8 +173,16 @@ pub fn accept(connection: &mut AnyConnection, submit: &Submit) -> QueryResult<En
     let entered = enter(connection, &submit.entry, &answer)?;
     if entered == Entered::Fresh {
         let row = row_of(submit, connection.now()?)?;
-        // A hit on the own uid means the item was stored before its answer was lost.
-        super::insert_new(diesel::insert_into(job::table).values(&row).execute(connection))?;
+        let inserted = diesel::insert_into(job::table).values(&row).execute(connection);
+        if let Err(error) = inserted {
+            // A hit on the own uid means the item was stored before its answer was lost; a hit on the number alone
+            // would be another's job, and nothing of this one may stay.
+            let mine = job::table.find(&row.uid);
+            let stored: bool = diesel::select(diesel::dsl::exists(mine)).get_result(connection)?;
+            if !(super::is_duplicate(&error) && stored) {
+                return Err(error);
+            }
+        }
     }
     Ok(entered)
 }

@@ -238,6 +238,15 @@ pub fn revoke(connection: &mut AnyConnection, id: ServerId) -> QueryResult<bool>
     Ok(diesel::update(row).set(agent::state.eq(state::REVOKED)).execute(connection)? > 0)
 }
 
+/// Refuses for good whoever would enrol for the server of this job.
+///
+/// # Errors
+/// What the database reports.
+pub fn revoke_of_job(connection: &mut AnyConnection, job: JobUid) -> QueryResult<bool> {
+    let row = agent::table.filter(agent::job.eq(job.to_string()).and(agent::state.ne(state::REVOKED)));
+    Ok(diesel::update(row).set(agent::state.eq(state::REVOKED)).execute(connection)? > 0)
+}
+
 /// The number of the next session with an agent, taken by this life.
 ///
 /// # Errors

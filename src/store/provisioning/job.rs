@@ -173,6 +173,7 @@ pub(super) struct AttemptRow {
     pub(super) output: String,
     pub(super) started_at: i64,
     pub(super) closed_at: Option<i64>,
+    pub(super) quiet_until: Option<i64>,
     pub(super) version: i64,
 }
 
@@ -213,6 +214,8 @@ pub struct Attempt {
     pub started_at: Micros,
     /// When its outcome was written.
     pub closed_at: Option<Micros>,
+    /// Until when an unanswered call may still land; written once, when nobody can send it any more.
+    pub quiet_until: Option<Micros>,
     /// Counts the changes of the row.
     pub version: i64,
 }
@@ -237,6 +240,7 @@ impl From<&Attempt> for AttemptRow {
             output: a.output.clone(),
             started_at: a.started_at.0,
             closed_at: a.closed_at.map(|at| at.0),
+            quiet_until: a.quiet_until.map(|at| at.0),
             version: a.version,
         }
     }
@@ -264,6 +268,7 @@ impl TryFrom<AttemptRow> for Attempt {
             output: row.output,
             started_at: Micros(row.started_at),
             closed_at: row.closed_at.map(Micros),
+            quiet_until: row.quiet_until.map(Micros),
             version: row.version,
         })
     }

@@ -499,6 +499,8 @@ diesel::table! {
         started_at -> BigInt,
         /// Column `closed_at`.
         closed_at -> Nullable<BigInt>,
+        /// Column `quiet_until`.
+        quiet_until -> Nullable<BigInt>,
         /// Column `version`.
         version -> BigInt,
     }

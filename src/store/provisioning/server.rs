@@ -1,9 +1,12 @@
 //! Servers as resources: what the cloud was seen to have, and which job works on one.
 
+use diesel::dsl::{exists, not};
 use diesel::prelude::*;
 
-use super::schema::server;
-use crate::model::{BillingCodeId, CustomerId, GroupId, JobUid, Micros, RegionId, ServerId, ServerStatus};
+use super::schema::{job, server};
+use crate::model::{
+    BillingCodeId, CustomerId, GroupId, JobKind, JobUid, Micros, RegionId, ServerId, ServerStatus,
+};
 use crate::store::AnyConnection;
 
 /// A row of `server`.
@@ -138,6 +141,28 @@ pub fn saw(connection: &mut AnyConnection, seen: &Seen) -> QueryResult<usize> {
         diesel::update(row).set(server::public_ip.eq(ip)).execute(connection)?;
     }
     Ok(rows)
+}
+
+/// Whether it is this job's turn to work on a server: no other holds it, and none that moves it was accepted earlier
+/// and is still open.
+///
+/// # Errors
+/// What the database reports.
+pub fn turn_of(connection: &mut AnyConnection, id: ServerId, uid: JobUid) -> QueryResult<bool> {
+    let name = uid.to_string();
+    let free = server::busy_by.is_null().or(server::busy_by.eq(&name));
+    let found = server::table.filter(server::id.eq(id.0).and(free));
+    if !diesel::select(exists(found)).get_result(connection)? {
+        return Ok(false);
+    }
+    let Some(number) = job::table.find(&name).select(job::id).first::<i64>(connection).optional()? else {
+        return Ok(false);
+    };
+    let moves = JobKind::ALL.iter().filter(|kind| kind.moves_server()).map(|kind| kind.as_str());
+    let earlier = job::table
+        .filter(job::server.eq(Some(id.0)).and(job::id.lt(number)).and(job::ended_at.is_null()))
+        .filter(job::kind.eq_any(moves));
+    diesel::select(not(exists(earlier))).get_result(connection)
 }
 
 /// Takes a server for a job; false when another job works on it.

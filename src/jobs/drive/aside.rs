@@ -1,0 +1,95 @@
+//! What becomes of a job whose actor failed again and again: it must not block others, nor stay for ever.
+
+use std::time::Duration;
+
+use crate::jobs::machine::CRASHES;
+use crate::jobs::request;
+use crate::jobs::steps::{Effect, step_of};
+use crate::model::{AccountId, Boot, CustomerId};
+use crate::model::{Epoch, JobParams, JobState, JobUid, Micros, ServerId};
+use crate::store::provisioning::job::{self, JobRow};
+use crate::store::provisioning::transition::{self, Claim, End, Fence, Obligation, Waiting};
+use crate::store::{AnyConnection, Error, Store};
+use diesel::QueryResult;
+
+/// How long after a job's end what may still turn up is looked for.
+const JANITOR: Duration = Duration::from_secs(24 * 3600);
+
+/// Sets a job aside with the text of its failure; once its time and `grace` are over, ends it as unresolved. Works on
+/// the bare row, because the row itself may be what nobody can read. False when the job is another's or has ended.
+///
+/// # Errors
+/// Those of the database; then it is found again by the sweep.
+pub(crate) async fn set_aside(
+    store: &Store,
+    boot: Boot,
+    job: JobUid,
+    (text, pause, grace): (String, Duration, Duration),
+) -> Result<bool, Error> {
+    store.write(move |c| aside(c, boot, job, (&text, pause, grace))).await
+}
+
+fn aside(
+    c: &mut AnyConnection,
+    boot: Boot,
+    uid: JobUid,
+    (text, pause, grace): (&str, Duration, Duration),
+) -> QueryResult<bool> {
+    let Some(row) = job::by_uid(c, uid)? else { return Ok(false) };
+    let own = boot.to_string();
+    if row.ended_at.is_some() || row.owner.as_ref().is_some_and(|owner| *owner != own) {
+        return Ok(false);
+    }
+    let Some(fence) = held(c, boot, uid, &row)? else { return Ok(false) };
+    let now = c.now()?;
+    let last = Micros(row.deadline).plus(grace);
+    if last <= now {
+        return transition::end(c, &end_of(&row, fence, text, now));
+    }
+    let why = format!("set aside after repeated failures: {text}");
+    let waiting = Waiting { until: now.plus(pause).min(last), code: CRASHES.to_owned(), why };
+    transition::quarantine(c, fence, &waiting, None)
+}
+
+/// Makes sure that this life owns the job: its actor may have failed before it could claim it.
+fn held(c: &mut AnyConnection, boot: Boot, uid: JobUid, row: &JobRow) -> QueryResult<Option<Fence>> {
+    let seen = Fence { job: uid, epoch: Epoch(row.epoch) };
+    if row.owner.is_some() {
+        return Ok(Some(seen));
+    }
+    let Ok(from) = row.state.parse::<JobState>() else { return Ok(None) };
+    let to = match from {
+        JobState::Quarantined if row.undo_begun => JobState::Undoing,
+        JobState::Quarantined | JobState::Queued => JobState::Running,
+        open => open,
+    };
+    let claimed = transition::claim(c, &Claim { seen, from, to, boot, crashes: row.crashes })?;
+    Ok(claimed.then_some(Fence { job: uid, epoch: Epoch(row.epoch + 1) }))
+}
+
+fn end_of(row: &JobRow, fence: Fence, text: &str, now: Micros) -> End {
+    let params: Option<JobParams> = serde_json::from_str(&row.params).ok();
+    End {
+        fence,
+        state: JobState::Unresolved,
+        try_no: row.try_no,
+        message: format!("outcome unknown: it failed again and again while it ran: {text}"),
+        code: CRASHES.to_owned(),
+        server: row.server.map(ServerId).or_else(|| params.as_ref().and_then(JobParams::server)),
+        seen: None,
+        obligation: params.and_then(|params| owed(row, fence.job, &params, now)),
+    }
+}
+
+fn owed(row: &JobRow, uid: JobUid, params: &JobParams, now: Micros) -> Option<Obligation> {
+    let step = step_of(params.kind());
+    let (Effect::Create, JobParams::LaunchServer(launch)) = (step.effect, params) else { return None };
+    Some(Obligation {
+        tag: request::tag(uid, step.name),
+        customer: CustomerId(row.customer),
+        account: AccountId(row.account),
+        region: launch.region,
+        look_at: now,
+        look_until: now.plus(JANITOR),
+    })
+}

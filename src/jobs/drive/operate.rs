@@ -1,0 +1,82 @@
+//! Calls on an existing server: harmless when repeated, but they may land late.
+
+use super::line::Line;
+use super::{BUSY_RETRY, Driver, Next, closed};
+use crate::cloud::CallError;
+use crate::jobs::Error;
+use crate::jobs::ports::Change;
+use crate::jobs::steps::Operation;
+use crate::model::AttemptUid;
+use crate::ops::failpoint::hit;
+use crate::store::provisioning::job::{History, Job};
+use crate::store::provisioning::transition::Then;
+
+impl Driver<'_> {
+    pub(super) async fn operate(
+        &mut self,
+        history: &History,
+        n: i32,
+        operation: Operation,
+    ) -> Result<Next, Error> {
+        let job = &history.job;
+        let Some(id) = job.params.server() else { return Ok(Next::Release) };
+        let row = self.server(job, id).await?;
+        let own = job.uid.to_string();
+        if row.busy_by.as_ref().is_some_and(|other| *other != own) {
+            return self.busy(job).await;
+        }
+        let mut attempt = self.attempt(job, n, String::new());
+        attempt.evidence.clone_from(&row.provider_id);
+        let line = match self.line(history, attempt.uid, &attempt.step).await? {
+            Ok(line) => line,
+            Err(next) => return Ok(next),
+        };
+        attempt.lease.clone_from(&line.lease.shown);
+        let change = Change::Open {
+            attempt: Box::new(attempt.clone()),
+            state: job.state,
+            server: Some(id),
+            agent: None,
+        };
+        if let Some(next) = self.open(job, change).await? {
+            return Ok(next);
+        }
+        hit("call.before");
+        let answer = call(&line, operation, &row.provider_id).await;
+        hit("call.after");
+        self.operated(job, attempt.uid, &row.provider_id, answer).await
+    }
+
+    /// Waits for its turn on a server.
+    pub(super) async fn busy(&self, job: &Job) -> Result<Next, Error> {
+        let why = "another job works on the server; this one follows it".to_owned();
+        self.pause(job, BUSY_RETRY, ("server-busy", why)).await
+    }
+
+    pub(super) async fn operated(
+        &mut self,
+        job: &Job,
+        attempt: AttemptUid,
+        target: &str,
+        answer: Result<(), CallError>,
+    ) -> Result<Next, Error> {
+        match answer {
+            Ok(()) => {
+                self.unanswered = 0;
+                let then = Then::Await(self.watch(job, target, job.deadline));
+                self.close_and_watch(closed(job, attempt, &format!("accepted for {target}"), then)).await
+            }
+            Err(error) => self.unsuccessful(job, attempt, &error).await,
+        }
+    }
+}
+
+pub(super) async fn call(line: &Line, operation: Operation, id: &str) -> Result<(), CallError> {
+    let context = line.context();
+    match operation {
+        Operation::Start => line.provider.start(&context, id).await,
+        Operation::Stop => line.provider.stop(&context, id).await,
+        Operation::Pause => line.provider.pause(&context, id).await,
+        Operation::Terminate => line.provider.terminate(&context, id).await,
+    }
+}

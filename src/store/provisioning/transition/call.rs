@@ -1,0 +1,236 @@
+//! Calls: the attempt written before, the outcome written after.
+
+use diesel::dsl::case_when;
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Nullable};
+
+use super::Fence;
+use crate::model::{AttemptOutcome, AttemptUid, Boot, ErrorClass, JobState, ServerId};
+use crate::store::AnyConnection;
+use crate::store::provisioning::agent;
+use crate::store::provisioning::insert_new;
+use crate::store::provisioning::job::{Attempt, AttemptRow};
+use crate::store::provisioning::schema::{attempt, job, watch};
+use crate::store::provisioning::server::{self, Seen, ServerRow};
+use crate::store::provisioning::watch::{Watch, WatchRow};
+
+/// How the guard of an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// The attempt is written; the call may be sent.
+    Yes,
+    /// The epoch is old, the state is another, or a cancel was asked: nothing may be sent.
+    Fenced,
+    /// Another job works on the server.
+    Busy,
+}
+
+/// Writes an attempt before its call. `resource` is the server that no other job may work on meanwhile.
+///
+/// # Errors
+/// What the database reports.
+pub fn open_attempt(
+    connection: &mut AnyConnection,
+    boot: Boot,
+    state: JobState,
+    row: &Attempt,
+    resource: Option<ServerId>,
+) -> QueryResult<Opened> {
+    if let Some(id) = resource
+        && !server::turn_of(connection, id, row.job)?
+    {
+        return Ok(Opened::Busy);
+    }
+    let fence = Fence { job: row.job, epoch: row.epoch };
+    if !may_act(connection, fence, boot, state)? {
+        return Ok(Opened::Fenced);
+    }
+    if let Some(id) = resource
+        && !server::take(connection, id, row.job)?
+    {
+        // Somebody took it between the two statements: nothing of this item may stay, and it runs again.
+        return Err(diesel::result::Error::RollbackTransaction);
+    }
+    let new = AttemptRow { started_at: connection.now()?.0, ..AttemptRow::from(row) };
+    insert_new(diesel::insert_into(attempt::table).values(&new).execute(connection))?;
+    Ok(Opened::Yes)
+}
+
+/// The guard before every call: the epoch is current, the owner is this life and, while running, no cancel is asked.
+///
+/// # Errors
+/// What the database reports.
+pub fn may_act(
+    connection: &mut AnyConnection,
+    fence: Fence,
+    boot: Boot,
+    state: JobState,
+) -> QueryResult<bool> {
+    let now = connection.now()?.0;
+    let mut mine = diesel::update(job::table)
+        .filter(job::uid.eq(fence.job.to_string()))
+        .filter(job::epoch.eq(fence.epoch.0))
+        .filter(job::owner.eq(boot.to_string()))
+        .filter(job::state.eq(state.as_str()))
+        .into_boxed();
+    if state == JobState::Running {
+        mine = mine.filter(job::cancel_by.is_null());
+    }
+    let touched = (
+        job::changed_at.eq(now),
+        job::version.eq(job::version + 1),
+        job::due_at.eq(None::<i64>),
+        job::why_code.eq(""),
+        job::why.eq(""),
+    );
+    Ok(mine.set(touched).execute(connection)? == 1)
+}
+
+/// What a job does after an attempt was closed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Then {
+    /// Goes on with the same owner.
+    Go,
+    /// Gives up its owner and waits for a verdict.
+    Await(Watch),
+}
+
+/// The outcome of an attempt, and what follows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Close {
+    /// Job and epoch.
+    pub fence: Fence,
+    /// The attempt.
+    pub attempt: AttemptUid,
+    /// `ok`, `refused` or `void`.
+    pub outcome: AttemptOutcome,
+    /// Why it was refused.
+    pub class: Option<ErrorClass>,
+    /// Call and answer.
+    pub evidence: String,
+    /// What later steps need.
+    pub output: String,
+    /// What was made, with its row.
+    pub made: Option<Box<ServerRow>>,
+    /// What was seen of an existing server.
+    pub seen: Option<Seen>,
+    /// What follows.
+    pub then: Then,
+}
+
+/// Writes the outcome of an attempt and what follows in one commit.
+///
+/// # Errors
+/// What the database reports.
+pub fn close_attempt(connection: &mut AnyConnection, close: &Close) -> QueryResult<bool> {
+    if !progress(connection, close)? {
+        return Ok(false);
+    }
+    let now = connection.now()?.0;
+    diesel::update(attempt::table.find(close.attempt.to_string()))
+        .set((
+            attempt::outcome.eq(close.outcome.as_str()),
+            attempt::class.eq(close.class.map(ErrorClass::as_str)),
+            attempt::evidence.eq(&close.evidence),
+            attempt::output.eq(&close.output),
+            attempt::closed_at.eq(Some(now)),
+            attempt::version.eq(attempt::version + 1),
+        ))
+        .execute(connection)?;
+    if let Some(row) = &close.made {
+        server::insert(connection, row)?;
+    }
+    if let Some(seen) = &close.seen {
+        server::saw(connection, seen)?;
+    }
+    if let Then::Await(expected) = &close.then {
+        let new = WatchRow { made_at: now, ..WatchRow::from(expected) };
+        insert_new(diesel::insert_into(watch::table).values(&new).execute(connection))?;
+    }
+    Ok(true)
+}
+
+/// The guard of [`close_attempt`]: moves the job itself.
+fn progress(connection: &mut AnyConnection, close: &Close) -> QueryResult<bool> {
+    let now = connection.now()?.0;
+    // From taking back there is no way to waiting for a verdict.
+    let from: &[&str] = match &close.then {
+        Then::Await(_) => &[JobState::Running.as_str()],
+        Then::Go => &[JobState::Running.as_str(), JobState::Undoing.as_str()],
+    };
+    let mine = job::table
+        .filter(job::uid.eq(close.fence.job.to_string()))
+        .filter(job::epoch.eq(close.fence.epoch.0))
+        .filter(job::ended_at.is_null())
+        .filter(job::state.eq_any(from.iter().copied()));
+    let touched = (job::changed_at.eq(now), job::version.eq(job::version + 1), job::crashes.eq(0));
+    let rows = match &close.then {
+        Then::Go => diesel::update(mine).set(touched).execute(connection)?,
+        Then::Await(expected) => diesel::update(mine)
+            .set((
+                touched,
+                job::state.eq(JobState::Awaiting.as_str()),
+                job::owner.eq(None::<String>),
+                // A cancel asked meanwhile must be seen at once.
+                job::due_at.eq(case_when(
+                    job::cancel_by.is_null(),
+                    Some(expected.deadline.0).into_sql::<Nullable<BigInt>>(),
+                )
+                .otherwise(Some(now).into_sql::<Nullable<BigInt>>())),
+                job::why_code.eq(format!("verdict-{}", expected.kind)),
+                job::why.eq(format!("waiting until {} is seen", expected.expectation)),
+            ))
+            .execute(connection)?,
+    };
+    if rows == 1
+        && let Some(row) = &close.made
+    {
+        let held = job::uid.eq(close.fence.job.to_string()).and(job::epoch.eq(close.fence.epoch.0));
+        diesel::update(job::table.filter(held))
+            .set((job::server.eq(Some(row.id)), job::resource.eq(Some(&row.provider_id))))
+            .execute(connection)?;
+    }
+    Ok(rows == 1)
+}
+
+/// Hands a command to the guest's queue: attempt, row, watch and state in one commit. The row is the call, so the
+/// attempt is written with its outcome.
+///
+/// # Errors
+/// What the database reports.
+pub fn hand_over(
+    connection: &mut AnyConnection,
+    boot: Boot,
+    row: &Attempt,
+    command: &agent::NewCommand,
+    expected: &Watch,
+) -> QueryResult<bool> {
+    let fence = Fence { job: row.job, epoch: row.epoch };
+    if !may_act(connection, fence, boot, JobState::Running)? {
+        return Ok(false);
+    }
+    let now = connection.now()?.0;
+    let closed = AttemptRow {
+        started_at: now,
+        closed_at: Some(now),
+        outcome: AttemptOutcome::Ok.to_string(),
+        ..AttemptRow::from(row)
+    };
+    insert_new(diesel::insert_into(attempt::table).values(&closed).execute(connection))?;
+    agent::insert_command(connection, command)?;
+    let close = Close {
+        fence,
+        attempt: row.uid,
+        outcome: AttemptOutcome::Ok,
+        class: None,
+        evidence: row.evidence.clone(),
+        output: String::new(),
+        made: None,
+        seen: None,
+        then: Then::Await(expected.clone()),
+    };
+    progress(connection, &close)?;
+    let new = WatchRow { made_at: now, ..WatchRow::from(expected) };
+    insert_new(diesel::insert_into(watch::table).values(&new).execute(connection))?;
+    Ok(true)
+}

@@ -1,0 +1,138 @@
+//! Who owns a job: the claim, the takeover of dead lives' jobs, and which jobs need somebody.
+
+use diesel::dsl::exists;
+use diesel::prelude::*;
+
+use super::Fence;
+use crate::model::{Boot, JobState};
+use crate::store::AnyConnection;
+use crate::store::provisioning::node as lives;
+use crate::store::provisioning::schema::{job, node, watch};
+
+/// What a claim saw and wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The job and the epoch seen, which the claim raises by one.
+    pub seen: Fence,
+    /// The state seen.
+    pub from: JobState,
+    /// The state it goes on in.
+    pub to: JobState,
+    /// The life that claims.
+    pub boot: Boot,
+    /// Takeovers in a row that count from now on; a job that was set aside for them gets one more chance.
+    pub crashes: i32,
+}
+
+/// Becomes the owner of a job that has none, or whose owner is dead.
+///
+/// # Errors
+/// What the database reports.
+pub fn claim(connection: &mut AnyConnection, claim: &Claim) -> QueryResult<bool> {
+    let now = connection.now()?.0;
+    let boot = claim.boot.to_string();
+    let dead = node::table.filter(node::state.eq(lives::DEAD)).select(node::boot.nullable());
+    let i_live = node::table.filter(node::boot.eq(&boot).and(node::state.eq(lives::ALIVE)));
+    let free = job::table
+        .filter(job::uid.eq(claim.seen.job.to_string()))
+        .filter(job::epoch.eq(claim.seen.epoch.0))
+        .filter(job::state.eq(claim.from.as_str()))
+        .filter(job::ended_at.is_null())
+        .filter(job::owner.is_null().or(job::owner.eq_any(dead)))
+        .filter(exists(i_live));
+    let taken = (
+        job::owner.eq(Some(&boot)),
+        job::epoch.eq(claim.seen.epoch.0 + 1),
+        job::state.eq(claim.to.as_str()),
+        job::crashes.eq(claim.crashes),
+        job::why_code.eq(""),
+        job::why.eq(""),
+        job::changed_at.eq(now),
+        job::version.eq(job::version + 1),
+    );
+    let rows = match claim.from {
+        // Only a first claim finds a job queued.
+        JobState::Queued => {
+            diesel::update(free).set((taken, job::claimed_at.eq(Some(now)))).execute(connection)?
+        }
+        _ => diesel::update(free).set(taken).execute(connection)?,
+    };
+    if rows == 1 {
+        return Ok(true);
+    }
+    // The commit of this very claim was unknown and it runs again: as wanted means it was mine.
+    let mine = job::table
+        .filter(job::uid.eq(claim.seen.job.to_string()))
+        .filter(job::epoch.eq(claim.seen.epoch.0 + 1))
+        .filter(job::owner.eq(&boot));
+    diesel::select(exists(mine)).get_result(connection)
+}
+
+/// Takes over up to `limit` jobs of dead lives; each takeover counts against the job until it makes progress. A life
+/// that was itself declared dead gets none.
+///
+/// # Errors
+/// What the database reports.
+pub fn take_over(connection: &mut AnyConnection, boot: Boot, limit: i64) -> QueryResult<Vec<String>> {
+    let dead = node::table.filter(node::state.eq(lives::DEAD)).select(node::boot.nullable());
+    let found: Vec<(String, i64, i32)> = job::table
+        .filter(job::ended_at.is_null().and(job::owner.eq_any(dead)))
+        .select((job::uid, job::epoch, job::crashes))
+        .limit(limit)
+        .load(connection)?;
+    let now = connection.now()?.0;
+    let mut taken = Vec::with_capacity(found.len());
+    for (uid, epoch, crashes) in found {
+        let name = boot.to_string();
+        let i_live = node::table.filter(node::boot.eq(&name).and(node::state.eq(lives::ALIVE)));
+        let seen = job::uid.eq(&uid).and(job::epoch.eq(epoch)).and(job::ended_at.is_null());
+        let rows = diesel::update(job::table.filter(seen).filter(exists(i_live)))
+            .set((
+                job::owner.eq(Some(&name)),
+                job::epoch.eq(epoch + 1),
+                job::crashes.eq(crashes.saturating_add(1)),
+                job::changed_at.eq(now),
+                job::version.eq(job::version + 1),
+            ))
+            .execute(connection)?;
+        if rows == 1 {
+            taken.push(uid);
+        }
+    }
+    Ok(taken)
+}
+
+/// Open jobs of this life, and whether a cancel was asked.
+///
+/// # Errors
+/// What the database reports.
+pub fn owned_by(connection: &mut AnyConnection, boot: Boot, limit: i64) -> QueryResult<Vec<(String, bool)>> {
+    job::table
+        .filter(job::ended_at.is_null().and(job::owner.eq(boot.to_string())))
+        .select((job::uid, job::cancel_by.is_not_null()))
+        .limit(limit)
+        .load(connection)
+}
+
+/// Jobs without an owner that are due or have a verdict. Most urgent first.
+///
+/// # Errors
+/// What the database reports.
+pub fn needing_an_actor(connection: &mut AnyConnection, limit: i64) -> QueryResult<Vec<String>> {
+    let now = connection.now()?.0;
+    let mut found: Vec<String> = job::table
+        .filter(job::ended_at.is_null().and(job::owner.is_null()).and(job::due_at.le(now)))
+        .order((job::priority.desc(), job::due_at.asc()))
+        .select(job::uid)
+        .limit(limit)
+        .load(connection)?;
+    let decided: Vec<String> = job::table
+        .inner_join(watch::table.on(watch::job.eq(job::uid).and(watch::try_no.eq(job::try_no))))
+        .filter(job::ended_at.is_null().and(job::owner.is_null()))
+        .filter(job::state.eq(JobState::Awaiting.as_str()).and(watch::done_at.is_not_null()))
+        .select(job::uid)
+        .limit(limit)
+        .load(connection)?;
+    found.extend(decided);
+    Ok(found)
+}

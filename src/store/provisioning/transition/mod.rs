@@ -1,0 +1,26 @@
+//! The moves of a job, each one item with its condition. Zero rows means: nothing of the item is done.
+//!
+//! Every function but [`cancel_asked`] names the epoch in its condition; evidence is accepted from anyone.
+
+mod call;
+mod claim;
+mod end;
+mod verdict;
+mod wait;
+
+pub use call::{Close, Opened, Then, close_attempt, hand_over, may_act, open_attempt};
+pub use claim::{Claim, claim, needing_an_actor, owned_by, take_over};
+pub use end::{End, Obligation, Sent, cancel_asked, end, withdraw};
+pub use verdict::verdict;
+pub use wait::{Quiet, Waiting, begin_undo, next_try, park, quarantine, wait};
+
+use crate::model::{Epoch, JobUid};
+
+/// Names a job and the epoch its writer holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fence {
+    /// The job.
+    pub job: JobUid,
+    /// The epoch got at the claim.
+    pub epoch: Epoch,
+}
