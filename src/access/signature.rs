@@ -38,8 +38,9 @@ pub mod dated {
         same(sign(secret, parts), signature)
     }
 
-    /// What makes a signed write unique: signature, query, body and idempotency key, as 64 hexadecimal digits. Two
-    /// equal writes within one millisecond have equal signatures, and only the key tells a repeat from a replay.
+    /// What makes a signed write unique: signature, query, body and idempotency key, as 64 hexadecimal digits.
+    ///
+    /// Two equal writes within one millisecond have equal signatures, and only the key tells a repeat from a replay.
     #[must_use]
     pub fn replay_value(signature: &str, query: &str, body: &[u8], idempotency_key: Option<&str>) -> String {
         let what =
@@ -90,12 +91,12 @@ pub mod native {
 
     /// The text that is signed: nine lines. None of the parts can hold a line feed, because HTTP forbids it in each.
     ///
-    /// The query's parameters are sorted by name; those of one name keep their order, so that two different requests
-    /// never share a text.
+    /// The query's parameters are sorted by what their names mean (percent signs and plus signs decoded); those of one
+    /// name keep their order, so that two requests with different meanings never share a text.
     #[must_use]
     pub fn canonical(parts: &Parts<'_>) -> String {
         let mut query: Vec<&str> = parts.query.split('&').filter(|pair| !pair.is_empty()).collect();
-        query.sort_by_key(|pair| pair.split_once('=').map_or(*pair, |(name, _)| name));
+        query.sort_by_cached_key(|pair| meaning(pair.split_once('=').map_or(*pair, |(name, _)| name)));
         [
             "dispatcher-signature-v1",
             parts.method,
@@ -108,6 +109,28 @@ pub mod native {
             parts.key_id,
         ]
         .join("\n")
+    }
+
+    /// The bytes a name of a query stands for.
+    pub(super) fn meaning(name: &str) -> Vec<u8> {
+        let (mut rest, mut bytes) = (name.as_bytes(), Vec::with_capacity(name.len()));
+        while let Some((first, tail)) = rest.split_first() {
+            let escaped = tail.first_chunk::<2>().filter(|_| *first == b'%');
+            let decoded = escaped
+                .and_then(|pair| std::str::from_utf8(pair).ok())
+                .and_then(|digits| hex::decode(digits).ok());
+            rest = match decoded {
+                Some(byte) => {
+                    bytes.extend(byte);
+                    tail.get(2..).unwrap_or_default()
+                }
+                None => {
+                    bytes.push(if *first == b'+' { b' ' } else { *first });
+                    tail
+                }
+            };
+        }
+        bytes
     }
 
     /// HMAC-SHA256 over [`canonical`], as lower-case hexadecimal digits.
@@ -140,4 +163,151 @@ pub mod native {
 #[must_use]
 pub const fn is_fresh(sent_ms: i64, now_ms: i64, window_ms: i64) -> bool {
     sent_ms.abs_diff(now_ms) <= window_ms.unsigned_abs()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{ProptestConfig, any, prop_assert, prop_assert_eq, prop_assume, proptest};
+
+    use super::{dated, is_fresh, native};
+
+    /// The published vectors: what other programs are written against.
+    const PAGE: &str = include_str!("../../docs/api-signatures.md");
+
+    #[test]
+    fn the_published_vectors_hold() {
+        let json = PAGE.split("```json").nth(1).and_then(|rest| rest.split("```").next()).expect("a block");
+        let page: serde_json::Value = serde_json::from_str(json).expect("JSON");
+        let text = |value: &serde_json::Value, name: &str| value[name].as_str().expect(name).to_owned();
+        let secret = text(&page, "secretKey");
+        let key = text(&page, "accessKey");
+        let (old, new) =
+            (page["dated"].as_array().expect("a list"), page["native"].as_array().expect("a list"));
+        assert_eq!((old.len(), new.len()), (3, 4));
+        for vector in old {
+            let [method, path, timestamp, agent] =
+                ["method", "path", "timestamp", "userAgent"].map(|name| text(vector, name));
+            let parts = dated::Parts {
+                access_key: &key,
+                method: &method,
+                path: &path,
+                timestamp: &timestamp,
+                user_agent: &agent,
+            };
+            assert_eq!(dated::sign(secret.as_bytes(), &parts), text(vector, "signature"));
+        }
+        for vector in new {
+            let [method, path, query, body, host, nonce] =
+                ["method", "path", "query", "body", "host", "nonce"].map(|name| text(vector, name));
+            let parts = native::Parts {
+                method: &method,
+                path: &path,
+                query: &query,
+                body: body.as_bytes(),
+                host: &host,
+                timestamp_ms: vector["timestamp"].as_i64().expect("a number"),
+                nonce: &nonce,
+                key_id: &key,
+            };
+            assert_eq!(native::sign(secret.as_bytes(), &parts), text(vector, "signature"));
+        }
+    }
+
+    fn parts<'a>(query: &'a str, body: &'a [u8]) -> native::Parts<'a> {
+        native::Parts {
+            method: "POST",
+            path: "/api/v1/jobs",
+            query,
+            body,
+            host: "localhost",
+            timestamp_ms: 1,
+            nonce: "0123456789abcdef",
+            key_id: "K",
+        }
+    }
+
+    #[test]
+    fn every_part_is_covered() {
+        let whole = parts("a=1", b"b");
+        let signature = native::sign(b"secret", &whole);
+        assert!(native::verify(b"secret", &whole, &signature));
+        assert!(!native::verify(b"Secret", &whole, &signature));
+        for other in [
+            native::Parts { method: "PUT", ..whole },
+            native::Parts { path: "/api/v1/jobs/", ..whole },
+            native::Parts { path: "/api//v1/jobs", ..whole },
+            native::Parts { path: "/api/v1%2Fjobs", ..whole },
+            native::Parts { query: "a=2", ..whole },
+            native::Parts { query: "", ..whole },
+            native::Parts { body: b"c", ..whole },
+            native::Parts { host: "otherhost", ..whole },
+            native::Parts { timestamp_ms: 2, ..whole },
+            native::Parts { nonce: "0123456789abcdeg", ..whole },
+            native::Parts { key_id: "L", ..whole },
+        ] {
+            assert!(!native::verify(b"secret", &other, &signature), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn order_of_names_is_free_and_order_of_values_is_not() {
+        let same = |a: &str, b: &str| native::canonical(&parts(a, b"")) == native::canonical(&parts(b, b""));
+        assert!(same("a=1&b=2", "b=2&a=1"));
+        assert!(!same("a=1&a=2", "a=2&a=1"));
+        assert!(!same("a=1&%61=2", "%61=2&a=1"), "%61 is an a: the first value of it counts");
+        assert!(!same("a+=1&a%20=2", "a%20=2&a+=1"));
+        assert!(!same("a=1", "a=1&b"));
+        assert!(!same("a=1&b=2", "a=1%26b=2"));
+    }
+
+    #[test]
+    fn the_window_has_two_sides() {
+        assert!(is_fresh(100, 200, 100) && is_fresh(300, 200, 100));
+        assert!(!is_fresh(99, 200, 100) && !is_fresh(301, 200, 100));
+        assert!(!is_fresh(i64::MIN, i64::MAX, 100) && !is_fresh(i64::MAX, i64::MIN, 100));
+    }
+
+    #[test]
+    fn a_replay_value_depends_on_all_that_the_old_signature_leaves_out() {
+        let values = [
+            dated::replay_value("s", "q", b"b", None),
+            dated::replay_value("t", "q", b"b", None),
+            dated::replay_value("s", "", b"qb", None),
+            dated::replay_value("s", "q", b"c", None),
+            dated::replay_value("s", "q", b"b", Some("")),
+            dated::replay_value("s", "q", b"b", Some("k")),
+            native::replay_value("s"),
+        ];
+        let different: std::collections::BTreeSet<&String> = values.iter().collect();
+        assert_eq!(different.len(), values.len());
+        assert!(values.iter().all(|value| value.len() == 64));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+        #[test]
+        fn requests_that_mean_different_things_never_share_a_text(a in "[ab%61=&+]{0,10}", b in "[ab%61=&+]{0,10}") {
+            let read = |query: &str| {
+                let mut pairs: Vec<(String, String)> = query
+                    .split('&')
+                    .filter(|pair| !pair.is_empty())
+                    .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+                    .map(|(name, value)| (String::from_utf8_lossy(&native::meaning(name)).into_owned(), value.to_owned()))
+                    .collect();
+                pairs.sort_by(|x, y| x.0.cmp(&y.0));
+                pairs
+            };
+            prop_assume!(read(&a) != read(&b));
+            prop_assert!(native::canonical(&parts(&a, b"")) != native::canonical(&parts(&b, b"")));
+        }
+
+        #[test]
+        fn any_body_has_its_own_signature(a in proptest::collection::vec(any::<u8>(), 0..32), bit in 0_usize..256) {
+            prop_assume!(!a.is_empty());
+            let mut b = a.clone();
+            b[bit / 8 % a.len()] ^= 1 << (bit % 8);
+            let same = native::sign(b"k", &parts("", &a)) == native::sign(b"k", &parts("", &b));
+            prop_assert_eq!(same, false);
+        }
+    }
 }

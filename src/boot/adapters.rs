@@ -32,7 +32,9 @@ impl Keys for KmKeys {
                 })
                 .to_string(),
             }),
-            Err(error @ (km::Error::Denied { .. } | km::Error::Invalid(_))) => Err(NoLease::Denied(error.to_string())),
+            Err(error @ (km::Error::Denied { .. } | km::Error::Invalid(_))) => {
+                Err(NoLease::Denied(error.to_string()))
+            }
             Err(error) => Err(NoLease::Later(crate::ops::Chain(&error).to_string())),
         }
     }
@@ -44,7 +46,12 @@ pub(super) struct Sessions(pub(super) Agents);
 #[async_trait(?Send)]
 impl Guests for Sessions {
     fn connected(&self) -> Vec<(ServerId, CustomerId)> {
-        self.0.connected().into_iter().filter(|view| view.connected).map(|view| (view.server, view.customer)).collect()
+        self.0
+            .connected()
+            .into_iter()
+            .filter(|view| view.connected)
+            .map(|view| (view.server, view.customer))
+            .collect()
     }
 
     async fn ping(&self, server: ServerId, limit: Duration) -> Result<Heartbeat, String> {

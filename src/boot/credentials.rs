@@ -13,8 +13,7 @@ use super::folder::Folder;
 use crate::config;
 use crate::crypto::{Algorithm, Key, Secret, pki};
 use crate::km::server::{
-    Asked, Credential, CredentialError, CredentialStore, Kek, Limits, Place, Rate, Refusal, Server,
-    Settings,
+    Asked, Credential, CredentialError, CredentialStore, Kek, Limits, Place, Rate, Refusal, Server, Settings,
 };
 use crate::km::{self, Channel, Km, Target};
 use crate::model::Boot;

@@ -7,8 +7,8 @@ use super::Error;
 use super::dev::House;
 use crate::jobs::timeline::timeline;
 use crate::model::{
-    CommandParams, DataCenterId, ImageId, JobId, JobParams, JobState, JobUid, LaunchParams, ProductId, RegionId,
-    ServerId, Uid,
+    CommandParams, DataCenterId, ImageId, JobId, JobParams, JobState, JobUid, LaunchParams, ProductId,
+    RegionId, ServerId, Uid,
 };
 use crate::store::provisioning::accept::{Entry, Submit};
 use crate::store::provisioning::job::{self, History};
@@ -27,6 +27,7 @@ fn say(text: &str) {
     drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the form map_err wants")]
 fn fault(error: store::Error) -> Error {
     Error::Demo(crate::ops::Chain(&error).to_string())
 }

@@ -26,8 +26,14 @@ pub enum Error {
         source: std::io::Error,
     },
     /// Another process has it.
-    #[error("data folder {0} is in use by another dispatcher; stop that one, or give another --data")]
-    InUse(String),
+    #[error("data folder {path} is in use by another dispatcher; stop that one, or give another --data")]
+    InUse {
+        /// The folder.
+        path: String,
+        /// What the lock said.
+        #[source]
+        errno: nix::errno::Errno,
+    },
     /// A key file is not as it must be.
     #[error("key file of the data folder")]
     Key(#[from] KeyFileError),
@@ -62,7 +68,7 @@ impl Folder {
             .open(&name)
             .map_err(io("open", &name))?;
         let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
-            .map_err(|_| Error::InUse(path.display().to_string()))?;
+            .map_err(|(_, errno)| Error::InUse { path: path.display().to_string(), errno })?;
         Ok(Self { path, _lock: lock })
     }
 

@@ -10,6 +10,7 @@ mod dev;
 mod folder;
 mod parts;
 mod ready;
+mod wiring;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -77,7 +78,9 @@ pub enum Error {
     #[error(transparent)]
     Folder(#[from] folder::Error),
     /// Plain HTTP anywhere but on loopback.
-    #[error("--listen {0} is not a loopback address: the API of `dev` speaks plain HTTP; give 127.0.0.1 or [::1]")]
+    #[error(
+        "--listen {0} is not a loopback address: the API of `dev` speaks plain HTTP; give 127.0.0.1 or [::1]"
+    )]
     NotLoopback(SocketAddr),
     /// A database.
     #[error("database {name}")]

@@ -14,7 +14,7 @@ use crate::crypto::{Key, KeyRing, Secret};
 use crate::model::Boot;
 use crate::ops::Metrics;
 use crate::store::provisioning::{node, seed};
-use crate::store::{self, Database, Manager, Store};
+use crate::store::{self, ANALYTICS, Database, Manager, PROVISIONING, Store};
 
 /// Number of the seeded account at the simulated cloud.
 const ACCOUNT_NUMBER: &str = "1234-5678";
@@ -49,10 +49,23 @@ impl Keys {
     }
 }
 
+/// Opens the databases, begins this life, and writes the first rows where they are missing.
+pub(super) async fn rows(
+    folder: &Folder,
+    keys: &Keys,
+    metrics: &Metrics,
+) -> Result<(Store, Store, Boot), Error> {
+    let store = database(folder, PROVISIONING, metrics)?;
+    let analytics = database(folder, ANALYTICS, metrics)?;
+    let boot = Boot::random();
+    begin_life(&store, boot).await?;
+    plant(&store, keys).await?;
+    Ok((store, analytics, boot))
+}
+
 /// Opens a database of the folder.
-pub(super) fn database(folder: &Folder, which: Database, metrics: &Metrics) -> Result<Store, Error> {
-    let manager =
-        Manager::new(&folder.database(which.name)).map_err(|e| Error::part("database", &e))?;
+fn database(folder: &Folder, which: Database, metrics: &Metrics) -> Result<Store, Error> {
+    let manager = Manager::new(&folder.database(which.name)).map_err(|e| Error::part("database", &e))?;
     let metrics = metrics.clone();
     let told = move |items: usize, took: Duration| metrics.commit(items as u64, took);
     Store::open(which, &store::Settings::new(manager), Arc::new(told))
@@ -60,14 +73,14 @@ pub(super) fn database(folder: &Folder, which: Database, metrics: &Metrics) -> R
 }
 
 /// Writes this life and declares every earlier one dead: the lock on the folder proves that none runs.
-pub(super) async fn begin_life(store: &Store, boot: Boot) -> Result<(), Error> {
+async fn begin_life(store: &Store, boot: Boot) -> Result<(), Error> {
     let fault = |source| Error::Database { name: "provisioning", source };
     store.write(move |c| node::register(c, boot, "dev")).await.map_err(fault)?;
     store.write(move |c| node::only_i_live(c, boot)).await.map(drop).map_err(fault)
 }
 
 /// Writes the first rows where they are missing.
-pub(super) async fn plant(store: &Store, keys: &Keys) -> Result<(), Error> {
+async fn plant(store: &Store, keys: &Keys) -> Result<(), Error> {
     let fault = |source| Error::Database { name: "provisioning", source };
     if store.read(seed::is_seeded).await.map_err(fault)? {
         return Ok(());
@@ -147,8 +160,9 @@ async fn lose(cloud: Arc<Simulated>, mut left: u32) {
         cloud.look(|world| world.instances().map(|i| i.launched.instance.clone()).collect());
     let mut lost = known;
     while left > 0 {
-        let fresh: Vec<String> =
-            cloud.look(|world| world.instances().map(|i| i.launched.instance.clone()).filter(|id| !lost.contains(id)).collect());
+        let fresh: Vec<String> = cloud.look(|world| {
+            world.instances().map(|i| i.launched.instance.clone()).filter(|id| !lost.contains(id)).collect()
+        });
         for id in fresh {
             if left > 0 && matches!(cloud.lose(&id).await, Ok(true)) {
                 left -= 1;

@@ -34,7 +34,8 @@ impl Schedule {
         self.next.retain(|id, _| connected.contains(id));
         let mut due = Vec::new();
         for id in connected {
-            let spread = self.every * u32::try_from(id.0.rem_euclid(i64::from(Self::SLOTS))).unwrap_or(0) / Self::SLOTS;
+            let spread = self.every * u32::try_from(id.0.rem_euclid(i64::from(Self::SLOTS))).unwrap_or(0)
+                / Self::SLOTS;
             match self.next.get_mut(&id) {
                 None => {
                     due.push(id);

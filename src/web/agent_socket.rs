@@ -11,9 +11,7 @@ use crate::wire::{HANDSHAKE_PATH, HandshakeRequest};
 /// Routes of the guests' listener.
 pub fn routes(agents: Agents) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
     move |config: &mut web::ServiceConfig| {
-        config
-            .app_data(web::Data::new(agents.clone()))
-            .route(HANDSHAKE_PATH, web::post().to(handshake));
+        config.app_data(web::Data::new(agents.clone())).route(HANDSHAKE_PATH, web::post().to(handshake));
     }
 }
 
@@ -31,8 +29,10 @@ async fn handshake(
     let body = super::body::read(&request, payload, state.limits.agent_body, state.limits.body_deadline)
         .await
         .map_err(|fault| fault.of(id))?;
-    let asked: HandshakeRequest = serde_json::from_slice(&body)
-        .map_err(|e| Fault::new(StatusCode::BAD_REQUEST, "malformed", format!("the handshake is not understood: {e}")).of(id))?;
+    let asked: HandshakeRequest = serde_json::from_slice(&body).map_err(|e| {
+        Fault::new(StatusCode::BAD_REQUEST, "malformed", format!("the handshake is not understood: {e}"))
+            .of(id)
+    })?;
     let peer = request.peer_addr().unwrap_or_else(|| ([0, 0, 0, 0], 0).into());
     match agents.handshake(asked, peer).await {
         Ok(answer) => Ok(HttpResponse::Ok().json(answer)),

@@ -80,9 +80,9 @@ pub async fn native(request: &HttpRequest, body: &[u8], state: &State) -> Result
         query: request.query_string(),
         body,
         host: host(request)?,
-        timestamp_ms: timestamp.parse().map_err(|_| {
-            let remedy = "milliseconds since 1970 as decimal digits";
-            Error::BadHeader { name: native::TIMESTAMP_HEADER, remedy }
+        timestamp_ms: timestamp.parse().ok().ok_or(Error::BadHeader {
+            name: native::TIMESTAMP_HEADER,
+            remedy: "milliseconds since 1970 as decimal digits",
         })?,
         nonce,
         key_id: header(request, native::KEY_HEADER)?,
@@ -112,7 +112,8 @@ fn header<'a>(request: &'a HttpRequest, name: &'static str) -> Result<&'a str, F
     if values.next().is_some() {
         return Err(Error::BadHeader { name, remedy: "it must be there once" }.into());
     }
-    value.to_str().map_err(|_| Error::BadHeader { name, remedy: "only visible ASCII may stand in it" }.into())
+    let remedy = "only visible ASCII may stand in it";
+    value.to_str().ok().ok_or_else(|| Error::BadHeader { name, remedy }.into())
 }
 
 /// The idempotency key of a write with the hash of what is asked; reads need none.

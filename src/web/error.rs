@@ -180,7 +180,7 @@ impl From<registry::Error> for Fault {
             }
             E::NoSuchJob(_) => Self::not_found(message),
             E::Ended(_) => Self::conflict(message),
-            _ => Self::internal(&error),
+            E::Internal(_) => Self::internal(&error),
         }
     }
 }
@@ -218,7 +218,7 @@ mod tests {
         assert_eq!(response.status(), 503);
         assert_eq!(response.headers().get("retry-after").expect("says when"), "1");
         assert_eq!(response.headers().get("x-request-id").expect("named"), &request.0.to_string());
-        let body = response.into_body().try_into_bytes().ok().expect("whole");
+        let body = response.into_body().try_into_bytes().unwrap_or_default();
         let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
         assert_eq!(body["error"]["message"], "too many");
         assert_eq!(body["error"]["requestId"], request.0.to_string());

@@ -17,6 +17,8 @@ pub mod ops;
 pub mod rest;
 pub mod routes;
 mod server;
+#[cfg(test)]
+mod server_tests;
 mod state;
 #[cfg(test)]
 pub(crate) mod testing;

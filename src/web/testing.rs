@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::body::MessageBody as _;
 use actix_web::http::{Method, StatusCode, header::HeaderMap};
 use actix_web::middleware::from_fn;
 use actix_web::{App, test, web};
@@ -79,8 +78,10 @@ impl Rig {
         store.write(move |c| fill(c, &sealing)).await.expect("seeded");
         let access = Access::new(store.clone(), Arc::clone(&ring));
         let metrics = Metrics::new();
-        let registry = registry(&store, &metrics, &ring);
-        let parts = Parts { store, registry, access, user_data: ring, health: Health::new(), metrics };
+        let supervisor = Supervisor::new(Health::new());
+        let registry = registry(&store, &metrics, &ring, &supervisor);
+        let health = Health::new();
+        let parts = Parts { store, registry, access, user_data: ring, health, metrics, supervisor };
         Self { state: State::new(parts, limits), _folder: folder }
     }
 
@@ -98,7 +99,8 @@ impl Rig {
         };
         let (status, headers) = (response.status(), response.headers().clone());
         let body = actix_web::body::to_bytes(response.into_body()).await.ok().expect("a body");
-        Answer { status, headers, json: serde_json::from_slice(&body).unwrap_or(Value::Null) }
+        let text = String::from_utf8_lossy(&body).into_owned();
+        Answer { status, headers, json: serde_json::from_slice(&body).unwrap_or(Value::Null), text }
     }
 
     /// Sends a signed request of the dated API.
@@ -119,6 +121,7 @@ pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) json: Value,
+    pub(crate) text: String,
 }
 
 impl Answer {
@@ -154,8 +157,7 @@ pub(crate) fn signed_at(key: &str, method: &str, path: &str, body: &str, ms: i64
     request
 }
 
-fn registry(store: &Store, metrics: &Metrics, ring: &Arc<KeyRing>) -> Registry {
-    let supervisor = Supervisor::new(Health::new());
+fn registry(store: &Store, metrics: &Metrics, ring: &Arc<KeyRing>, supervisor: &Supervisor) -> Registry {
     let (boot, changes, queue) = (Boot::random(), Changes::new(), Arc::new(Embedded::new()));
     let sequencer = Sequencer::new(store.clone());
     let ports = Ports {

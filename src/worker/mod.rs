@@ -10,10 +10,11 @@ use tokio::sync::Notify;
 
 use crate::jobs::ports::Clock;
 use crate::jobs::watching::{Look, Sight, Watcher};
-use crate::model::{Micros, Verdict, WatchKind};
+use crate::model::{CustomerId, Micros, ServerId, ServerStatus, Verdict, WatchKind};
 use crate::mq::Topic;
 use crate::store::provisioning::agent::{self, CommandRow, command};
 use crate::store::provisioning::job::{self, History};
+use crate::store::provisioning::server;
 use crate::store::provisioning::watch::Watch;
 use crate::store::{self, Store};
 
@@ -61,16 +62,23 @@ impl Look for ReportLook {
 impl ReportLook {
     async fn look(&self, watch: &Watch) -> Result<Option<Sight>, store::Error> {
         let (uid, id) = (watch.job, watch.target.clone());
-        let rows =
-            self.store.read(move |c| Ok((job::history(c, uid)?, agent::command_by_id(c, &id)?))).await?;
-        let (Some(history), Some(row)) = rows else {
+        let found = self.store.read(move |c| {
+            let Some(row) = agent::command_by_id(c, &id)? else { return Ok(None) };
+            let server = server::by_id(c, CustomerId(row.customer), ServerId(row.server))?;
+            let gone = server.is_none_or(|s| s.status == ServerStatus::Terminated.as_str());
+            Ok(job::history(c, uid)?.map(|history| (history, row, gone)))
+        });
+        let Some((history, row, gone)) = found.await? else {
             return Ok(Some(unknown("its command is not in the database")));
         };
         if let Some(sight) = reported(&history, &row) {
             return Ok(Some(sight));
         }
-        match silence(&row, self.clock.now(), watch.deadline) {
+        match silence(&row, gone, self.clock.now(), watch.deadline) {
             Silence::Wait => Ok(None),
+            Silence::Unanswered if gone => Ok(Some(unknown(
+                "the command was sent, and its server was terminated before the guest answered",
+            ))),
             Silence::Unanswered => Ok(Some(unknown("the command was sent and the guest never answered"))),
             Silence::Unsent => {
                 let id = row.id.clone();
@@ -105,11 +113,11 @@ enum Silence {
 }
 
 /// What it means that no answer is stored. A command that was sent is waited for until its expiry, its longest run
-/// and a margin have passed: the guest may still be working on it.
-fn silence(row: &CommandRow, now: Micros, deadline: Micros) -> Silence {
-    if row.state == command::WAITING && row.expires_at <= now.0 {
+/// and a margin have passed, because the guest may still be working on it; unless the guest is gone for good.
+fn silence(row: &CommandRow, gone: bool, now: Micros, deadline: Micros) -> Silence {
+    if row.state == command::WAITING && (gone || row.expires_at <= now.0) {
         Silence::Unsent
-    } else if deadline <= now {
+    } else if gone || deadline <= now {
         Silence::Unanswered
     } else {
         Silence::Wait
@@ -145,9 +153,11 @@ mod tests {
     #[test]
     fn an_unsent_command_is_lost_at_its_expiry_and_a_sent_one_unknown_only_at_the_deadline() {
         let deadline = Micros(200);
-        assert_eq!(silence(&row(command::WAITING), Micros(99), deadline), Silence::Wait);
-        assert_eq!(silence(&row(command::WAITING), Micros(100), deadline), Silence::Unsent);
-        assert_eq!(silence(&row(command::SENT), Micros(150), deadline), Silence::Wait);
-        assert_eq!(silence(&row(command::SENT), Micros(200), deadline), Silence::Unanswered);
+        assert_eq!(silence(&row(command::WAITING), false, Micros(99), deadline), Silence::Wait);
+        assert_eq!(silence(&row(command::WAITING), false, Micros(100), deadline), Silence::Unsent);
+        assert_eq!(silence(&row(command::SENT), false, Micros(150), deadline), Silence::Wait);
+        assert_eq!(silence(&row(command::SENT), false, Micros(200), deadline), Silence::Unanswered);
+        assert_eq!(silence(&row(command::WAITING), true, Micros(0), deadline), Silence::Unsent);
+        assert_eq!(silence(&row(command::SENT), true, Micros(0), deadline), Silence::Unanswered);
     }
 }

@@ -1,5 +1,6 @@
-//! What a tenant sees of the world: the tenant itself, its accounts, clouds, regions, data centres, products, images,
-//! billing codes; and the settings of the installation. Every query about a tenant's things filters by the tenant.
+//! What a tenant sees of the world: accounts, clouds, regions, products, images, billing codes.
+//!
+//! Every query about a tenant's things filters by the tenant. The settings of the installation are here as well.
 
 use diesel::prelude::*;
 

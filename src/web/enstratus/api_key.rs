@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::Fault;
 use super::call::Call;
+use super::reply::put;
 use crate::model::Micros;
 use crate::store::provisioning::access::{self, ApiKeyRow};
 
@@ -33,7 +34,7 @@ fn shape(row: &ApiKeyRow) -> Value {
         "user": { "userId": row.person },
     });
     if let Some(at) = row.expires_at {
-        key["expiration"] = Value::from(Micros(at).enstratus());
+        put(&mut key, "expiration", Micros(at).enstratus());
     }
     key
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::super::Fault;
 use super::call::Call;
 use super::input::Input;
-use super::reply::Reply;
+use super::reply::{Reply, put};
 use super::write::{NO_CONTENT, at_once};
 use crate::model::BillingCodeId;
 use crate::store::provisioning::accept::Answer;
@@ -35,7 +35,7 @@ fn shape(row: &BillingCodeRow) -> Value {
     });
     for (name, quota) in [("softQuota", row.soft_quota), ("hardQuota", row.hard_quota)] {
         if let Some(quota) = quota {
-            code[name] = money(quota);
+            put(&mut code, name, money(quota));
         }
     }
     code
@@ -91,7 +91,7 @@ pub(super) async fn delete(call: Call) -> Result<Reply, Fault> {
         }
         match replacement {
             Some(other) if catalog::billing_code(c, customer, other)?.is_none() => {
-                Ok(Some(Fault::bad(format!("query replacementCode: {} {other}", MISSING))))
+                Ok(Some(Fault::bad(format!("query replacementCode: {MISSING} {other}"))))
             }
             None if catalog::billing_code_is_used(c, customer, id)? => Ok(Some(Fault::conflict(format!(
                 "billing code {id} is in use by an account or a server; name another one as replacementCode"

@@ -112,7 +112,7 @@ async fn change(row: &'static Row, how: How, mut call: Call, bytes: &Bytes) -> R
         None => (write.run)(call).await?,
     };
     Ok(match reply {
-        Reply::Job(job) => accepted(&version, job),
+        Reply::Job(job) => accepted(&version, &job),
         Reply::Created(id) => HttpResponse::Created().json(wrapped(row.collection, vec![only(row.id, id)])),
         Reply::Done => HttpResponse::NoContent().finish(),
     })

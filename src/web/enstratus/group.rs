@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::super::Fault;
 use super::call::Call;
+use super::reply::put;
 use crate::store::provisioning::access::{self, AssignmentRow, GroupRow};
 
 pub(super) async fn get(call: Call) -> Result<Vec<Value>, Fault> {
@@ -27,7 +28,7 @@ pub(super) async fn get(call: Call) -> Result<Vec<Value>, Fault> {
 fn shape(row: &GroupRow, assignments: &[AssignmentRow], names: &HashMap<i64, String>) -> Value {
     let mut group = alone(row);
     let own = assignments.iter().filter(|a| a.user_group == row.id);
-    group["roleAssignments"] = own
+    let roles: Vec<Value> = own
         .map(|a| {
             json!({
                 "roleId": a.role,
@@ -36,6 +37,7 @@ fn shape(row: &GroupRow, assignments: &[AssignmentRow], names: &HashMap<i64, Str
             })
         })
         .collect();
+    put(&mut group, "roleAssignments", roles);
     group
 }
 

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::Fault;
 use super::call::{Call, Details};
+use super::reply::put;
 use crate::model::{Micros, RegionId};
 use crate::store::provisioning::access::ACTIVE;
 use crate::store::provisioning::catalog::{self, ImageRow};
@@ -24,7 +25,7 @@ pub(super) async fn get(call: Call) -> Result<Vec<Value>, Fault> {
     let whole = |row: &ImageRow| {
         let mut image = shape(row);
         if let Some(region) = regions.iter().find(|region| expand && region.id == row.region) {
-            image["region"] = super::region::shape(region);
+            put(&mut image, "region", super::region::shape(region));
         }
         image
     };

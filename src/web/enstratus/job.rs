@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::Fault;
 use super::call::Call;
+use super::reply::put;
 use crate::model::{JobId, JobKind, JobState, Micros, PublicStatus};
 use crate::store::provisioning::job::{self, Filter, JobRow};
 
@@ -37,8 +38,8 @@ pub(super) fn shape(row: &JobRow) -> Value {
         "startDate": Micros(row.created_at).enstratus(),
     });
     if status != PublicStatus::Running {
-        shown["endDate"] = Value::from(Micros(row.ended_at.unwrap_or(row.changed_at)).enstratus());
-        shown["message"] = Value::from(message(row, status));
+        put(&mut shown, "endDate", Micros(row.ended_at.unwrap_or(row.changed_at)).enstratus());
+        put(&mut shown, "message", message(row, status));
     }
     shown
 }

@@ -33,7 +33,8 @@ impl Query {
         self.text(name)
             .map(|text| {
                 let shown: String = text.chars().take(64).collect();
-                text.parse().map_err(|_| Fault::bad(format!("query {name}: \"{shown}\" is not a number")))
+                let refused = || Fault::bad(format!("query {name}: \"{shown}\" is not a number"));
+                text.parse().ok().ok_or_else(refused)
             })
             .transpose()
     }

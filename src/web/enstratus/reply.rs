@@ -28,8 +28,15 @@ pub(super) fn wrapped(collection: &str, members: Vec<Value>) -> Value {
     Value::Object(Map::from_iter([(collection.to_owned(), Value::Array(members))]))
 }
 
+/// Puts a field into an object.
+pub(super) fn put(object: &mut Value, name: &str, value: impl Into<Value>) {
+    if let Some(fields) = object.as_object_mut() {
+        fields.insert(name.to_owned(), value.into());
+    }
+}
+
 /// 202 with a job, a link to it included.
-pub(super) fn accepted(version: &str, job: Value) -> HttpResponse {
+pub(super) fn accepted(version: &str, job: &Value) -> HttpResponse {
     let location = format!("/api/enstratus/{version}/admin/Job/{}", job.get("jobId").unwrap_or(&Value::Null));
     HttpResponse::build(StatusCode::ACCEPTED)
         .insert_header(("location", location))

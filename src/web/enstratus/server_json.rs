@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-use super::reply::only;
+use super::reply::{only, put};
 use super::{cloud, customer, group, image, product, region, user};
 use crate::model::Micros;
 use crate::store::provisioning::access::{GroupRow, PersonRow};
@@ -43,45 +43,45 @@ pub(super) fn shape(row: &ServerRow, around: &Around) -> Value {
         "firewalls": [],
     });
     related(&mut server, row, around);
-    let mut put = |name: &str, value: Option<Value>| {
+    let mut optional = |name: &str, value: Option<Value>| {
         if let Some(value) = value {
-            server[name] = value;
+            put(&mut server, name, value);
         }
     };
     let date = |at: Option<i64>| at.map(|at| Value::from(Micros(at).enstratus()));
-    put("label", row.label.clone().map(Value::from));
-    put("keypair", row.keypair.clone().map(Value::from));
-    put("privateIpAddresses", row.private_ip.as_ref().map(|ip| json!([ip])));
-    put("publicIpAddress", row.public_ip.clone().map(Value::from));
-    put("publicIpAddresses", row.public_ip.as_ref().map(|ip| json!([ip])));
-    put("stopDate", date(row.stopped_at));
-    put("terminateAfter", date(row.terminate_after));
-    put("pauseAfter", date(row.pause_after));
-    put("lastAgentContactTimestamp", date(row.last_contact));
+    optional("label", row.label.clone().map(Value::from));
+    optional("keypair", row.keypair.clone().map(Value::from));
+    optional("privateIpAddresses", row.private_ip.as_ref().map(|ip| json!([ip])));
+    optional("publicIpAddress", row.public_ip.clone().map(Value::from));
+    optional("publicIpAddresses", row.public_ip.as_ref().map(|ip| json!([ip])));
+    optional("stopDate", date(row.stopped_at));
+    optional("terminateAfter", date(row.terminate_after));
+    optional("pauseAfter", date(row.pause_after));
+    optional("lastAgentContactTimestamp", date(row.last_contact));
     server
 }
 
 fn related(server: &mut Value, row: &ServerRow, around: &Around) {
     let full = |found: Option<Value>, field: &str, id: i64| found.unwrap_or_else(|| only(field, id));
-    server["customer"] = full(around.customer.as_ref().map(customer::shape), "customerId", row.customer);
-    server["cloud"] = full(around.clouds.get(&row.cloud).map(cloud::shape), "cloudId", row.cloud);
+    put(server, "customer", full(around.customer.as_ref().map(customer::shape), "customerId", row.customer));
+    put(server, "cloud", full(around.clouds.get(&row.cloud).map(cloud::shape), "cloudId", row.cloud));
     let found = around.regions.iter().find(|r| r.id == row.region);
-    server["region"] = full(found.map(region::shape), "regionId", row.region);
+    put(server, "region", full(found.map(region::shape), "regionId", row.region));
     let found = around.data_centers.get(&row.data_center).map(region::data_center);
-    server["dataCenter"] = full(found, "dataCenterId", row.data_center);
+    put(server, "dataCenter", full(found, "dataCenterId", row.data_center));
     let found = around.images.get(&row.image).map(image::shape);
-    server["machineImage"] = full(found, "machineImageId", row.image);
+    put(server, "machineImage", full(found, "machineImageId", row.image));
     let found = around.products.get(&row.product).map(|p| product::shape(p, &around.regions));
-    server["product"] = full(found, "productId", row.product);
-    server["owningAccount"] = only("accountId", row.account);
+    put(server, "product", full(found, "productId", row.product));
+    put(server, "owningAccount", only("accountId", row.account));
     if let Some(owner) = owner(row, around) {
-        server["owningUser"] = owner;
+        put(server, "owningUser", owner);
     }
     let groups = groups_of(row);
     // Absent or not empty: a client reads the first member without looking.
     if !groups.is_empty() {
         let shown = |id: &i64| full(around.groups.get(id).map(group::alone), "groupId", *id);
-        server["owningGroups"] = groups.iter().map(shown).collect();
+        put(server, "owningGroups", groups.iter().map(shown).collect::<Vec<Value>>());
     }
 }
 

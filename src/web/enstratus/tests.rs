@@ -40,7 +40,12 @@ async fn every_version_is_listed_without_a_signature_and_serves_every_list() {
         assert_eq!(answer.status, 200, "{}", row.path);
         let list = answer.json[row.collection].as_array().unwrap_or_else(|| panic!("{}", row.path));
         let head = rig.call(KEY, "HEAD", &format!("{V}/{}", row.path), "").await;
-        assert_eq!(head.headers.get("x-es-count").expect("counted"), list.len().to_string().as_str(), "{}", row.path);
+        assert_eq!(
+            head.headers.get("x-es-count").expect("counted"),
+            list.len().to_string().as_str(),
+            "{}",
+            row.path
+        );
         for member in list {
             assert!(!member[row.id].is_null(), "{} without {}", row.path, row.id);
             let id = member[row.id].to_string().replace('"', "");

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::Fault;
 use super::call::Call;
-use super::reply::only;
+use super::reply::{only, put};
 use crate::store::provisioning::access::{self, MemberRow, PersonRow};
 use crate::store::provisioning::catalog::{self, BillingCodeRow};
 
@@ -24,8 +24,10 @@ pub(super) async fn get(call: Call) -> Result<Vec<Value>, Fault> {
 fn shape(row: &PersonRow, members: &[MemberRow], codes: &[BillingCodeRow]) -> Value {
     let mut user = alone(row);
     let groups = members.iter().filter(|member| member.person == row.id);
-    user["groups"] = groups.map(|member| only("groupId", member.user_group)).collect();
-    user["billingCodes"] = codes.iter().map(|code| only("billingCodeId", code.id)).collect();
+    let groups: Vec<Value> = groups.map(|member| only("groupId", member.user_group)).collect();
+    put(&mut user, "groups", groups);
+    let codes: Vec<Value> = codes.iter().map(|code| only("billingCodeId", code.id)).collect();
+    put(&mut user, "billingCodes", codes);
     user
 }
 
