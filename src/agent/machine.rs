@@ -82,11 +82,8 @@ impl Book {
 
     /// The record that an epoch at or above the floor must leave before it is answered; nothing when it stands already.
     pub(super) fn raised_by(&self, reference: &Reference, at: Micros) -> Option<Record> {
-        (self.floor(reference.job) != Some(reference.epoch)).then(|| Record::Floor {
-            job: reference.job,
-            epoch: reference.epoch,
-            at,
-        })
+        let record = Record::Floor { job: reference.job, epoch: reference.epoch, at };
+        (self.floor(reference.job) != Some(reference.epoch)).then_some(record)
     }
 
     /// What to do with a command sent now. `furthest` is the longest way ahead an expiry may lie.

@@ -81,7 +81,8 @@ impl Rig {
         let supervisor = Supervisor::new(Health::new());
         let registry = registry(&store, &metrics, &ring, &supervisor);
         let health = Health::new();
-        let parts = Parts { store, registry, access, user_data: ring, health, metrics, supervisor };
+        let sequencer = Sequencer::new(store.clone());
+        let parts = Parts { store, sequencer, registry, access, user_data: ring, health, metrics, supervisor };
         Self { state: State::new(parts, limits), _folder: folder }
     }
 
