@@ -232,7 +232,7 @@ mod tests {
         fn step(&mut self, event: &Event) {
             match *event {
                 Event::Run { job, r#try, epoch, late } => {
-                    self.sent(&run(command(job, r#try), epoch, if late { 1 } else { 100 }))
+                    self.sent(&run(command(job, r#try), epoch, if late { 1 } else { 100 }));
                 }
                 Event::Look { job: n, r#try, epoch } => {
                     let reference =
