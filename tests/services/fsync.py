@@ -36,7 +36,7 @@ def main(path):
         if name == "pwrite64" and LOG in rest and synced is None:
             written = time
         if name in ("fdatasync", "fsync") and LOG in rest and rest.rstrip().endswith("= 0") and written and not answer:
-            synced = (time, name)
+            synced = f"{time} ({name})"
         if name in ("write", "writev", "sendto") and '"HTTP/1.1 202' in rest:
             answer = time
             break
