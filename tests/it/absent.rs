@@ -78,7 +78,7 @@ fn a_server_the_cloud_loses_before_the_look_ends_the_job_with_evidence() {
     assert!(message.contains("TERMINATED") || message.contains("no such server"), "{dated:#}");
     let ledger = Ledger::read(&site.data());
     let instance = ledger.launches[0].instance.clone();
-    assert_eq!(ledger.lost, [instance.clone()]);
+    assert_eq!(ledger.lost, std::slice::from_ref(&instance));
     let timeline = job["timeline"].as_array().expect("a timeline");
     let verdict = timeline.iter().find(|entry| entry["what"] == "verdict").expect("a verdict");
     let text = verdict["text"].as_str().unwrap_or_default();

@@ -78,22 +78,7 @@ fn code_of(source: &str) -> String {
                     }
                 }
             }
-            '"' => {
-                code.push('"');
-                while let Some(skipped) = chars.next() {
-                    match skipped {
-                        '\\' => {
-                            if chars.next() == Some('\n') {
-                                code.push('\n');
-                            }
-                        }
-                        '"' => break,
-                        '\n' => code.push('\n'),
-                        _ => {}
-                    }
-                }
-                code.push('"');
-            }
+            '"' => code.push_str(&emptied(&mut chars)),
             // A quote as a character, which opens no text.
             '\'' if chars.clone().take(2).eq(['"', '\'']) => {
                 chars.next();
@@ -103,6 +88,22 @@ fn code_of(source: &str) -> String {
         }
     }
     code
+}
+
+/// Takes the rest of a text away: its quotes, and a line's end for each that it held.
+fn emptied(chars: &mut impl Iterator<Item = char>) -> String {
+    let mut left = String::from('"');
+    let mut escaped = false;
+    for c in chars.by_ref() {
+        match c {
+            '\n' => left.push('\n'),
+            '"' if !escaped => break,
+            _ => {}
+        }
+        escaped = c == '\\' && !escaped;
+    }
+    left.push('"');
+    left
 }
 
 fn level_of(room: &str) -> Option<usize> {
@@ -370,7 +371,7 @@ fn every_write_to_a_job_names_its_epoch() {
 
 #[test]
 fn a_panic_unwinds() {
-    assert!(cfg!(panic = "unwind"), "supervision lives on unwinding");
+    const { assert!(cfg!(panic = "unwind"), "supervision lives on unwinding") };
     let manifest = std::fs::read_to_string(root().join("Cargo.toml")).expect("the manifest");
     assert!(!manifest.contains("panic = \"abort\""), "no profile may abort");
     assert_eq!(manifest.matches("panic = \"unwind\"").count(), 2, "dev and release say so");

@@ -1,6 +1,7 @@
 //! One integration binary: the real executable, its databases and its promises. `tests/README.md` says how to run it.
 
 #![cfg(test)]
+#![expect(clippy::string_slice, reason = "a wrong cut of a text fails the test, as it should")]
 
 #[cfg(test)]
 mod absent;

@@ -184,7 +184,7 @@ fn each_set_goes_up_down_and_up_on_sqlite_and_the_code_knows_its_tables() {
         let url = format!("sqlite://{}/{}.db", folder.path().display(), database.name);
         let mut connection = Manager::new(&url).expect("a URL").open().expect("a new file");
         let indexes = up_down_up(*database, source, &mut connection);
-        assert_eq!(indexes.is_empty(), false, "{} has indexes", database.name);
+        assert!(!indexes.is_empty(), "{} has indexes", database.name);
     }
 }
 

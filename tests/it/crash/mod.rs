@@ -196,7 +196,7 @@ fn killed_again_and_again_nothing_is_lost_and_nothing_happens_twice() {
         nemesis.slowest,
         site.starts()
     );
-    let found = verdict::compare(&site.data(), &logs, asked_again);
+    let found = verdict::compare(&site.data(), &logs, &asked_again);
     println!("{found}");
     found.check();
     assert!(nemesis.deaths() >= plan.rounds, "{} deaths", nemesis.deaths());

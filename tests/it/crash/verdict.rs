@@ -89,7 +89,7 @@ impl Found {
 }
 
 /// Compares everything of a finished run.
-pub(super) fn compare(data: &Path, logs: &[Line], asked_again: Vec<(String, i64)>) -> Found {
+pub(super) fn compare(data: &Path, logs: &[Line], asked_again: &[(String, i64)]) -> Found {
     let mut connection = rows::open(data);
     let jobs = rows::jobs(&mut connection);
     let keys: BTreeMap<String, String> =
@@ -102,7 +102,7 @@ pub(super) fn compare(data: &Path, logs: &[Line], asked_again: Vec<(String, i64)
     for job in &jobs {
         *found.counts.entry(format!("{} {}", job.kind, job.state)).or_default() += 1;
     }
-    clients_were_told_the_truth(&mut found, logs, &asked_again, (&jobs, &keys));
+    clients_were_told_the_truth(&mut found, logs, asked_again, (&jobs, &keys));
     nothing_happened_twice(&mut found, &jobs, &ledger);
     effects_have_owners(&mut found, &jobs, &ledger);
     jobs_say_what_happened(&mut found, &jobs, &ledger);
@@ -151,7 +151,7 @@ fn clients_were_told_the_truth(
     for (key, id) in &acknowledged {
         match by_id.get(id) {
             None => found.lost.push(format!("{key}: job {id} is gone")),
-            Some(job) if job.ended_at.is_none() => found.lost.push(format!("{key}: {job:?}")),
+            Some(job) if job.ended_at.is_none() => found.lost.push(format!("{key}: {}", job.told())),
             Some(job) if keys.get(*key) != Some(&job.uid) => {
                 found.lost.push(format!("{key}: its key does not name job {id}"));
             }
@@ -199,7 +199,7 @@ fn effects_have_owners(found: &mut Found, jobs: &[JobRow], ledger: &Ledger) {
             Some(job)
                 if !ledger.is_gone(&launch.instance) && job.resource.as_ref() != Some(&launch.instance) =>
             {
-                found.unexpected.push(format!("{launch:?} lives and belongs to nobody: {job:?}"));
+                found.unexpected.push(format!("{launch:?} lives and belongs to nobody: {}", job.told()));
             }
             Some(_) => {}
         }
@@ -229,9 +229,9 @@ fn jobs_say_what_happened(found: &mut Found, jobs: &[JobRow], ledger: &Ledger) {
             _ => (job.state == "complete", false),
         };
         match job.state.as_str() {
-            "complete" if !happened => found.false_success.push(format!("{job:?}")),
-            "failed" | "cancelled" if happened && !undone => found.false_failure.push(format!("{job:?}")),
-            "unresolved" => found.unresolved.push(format!("{job:?}")),
+            "complete" if !happened => found.false_success.push(job.told()),
+            "failed" | "cancelled" if happened && !undone => found.false_failure.push(job.told()),
+            "unresolved" => found.unresolved.push(job.told()),
             _ => {}
         }
     }

@@ -39,12 +39,14 @@ impl Answer {
 }
 
 /// Why there is no answer.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum NoAnswer {
     /// No connection: the request never left.
-    NotSent(io::Error),
+    #[error("not sent")]
+    NotSent(#[source] io::Error),
     /// The request may have been taken or not.
-    Indefinite(io::Error),
+    #[error("no answer")]
+    Indefinite(#[source] io::Error),
 }
 
 /// One connection at a time to one host.
@@ -127,7 +129,8 @@ fn read_body(
     if headers.get("transfer-encoding").is_some_and(|value| value == "chunked") {
         loop {
             let line = read_line(connection)?;
-            let length = usize::from_str_radix(line.trim(), 16).map_err(|_| broken(&line))?;
+            let length =
+                usize::from_str_radix(line.trim(), 16).map_err(|e| broken(&format!("{line}: {e}")))?;
             let start = body.len();
             body.resize(start + length, 0);
             connection.read_exact(&mut body[start..])?;
@@ -138,7 +141,7 @@ fn read_body(
         }
     }
     let length = match headers.get("content-length") {
-        Some(length) => length.parse().map_err(|_| broken(length))?,
+        Some(length) => length.parse().map_err(|e| broken(&format!("{length}: {e}")))?,
         None if status == 204 => 0,
         None => return Err(broken("an answer without a length")),
     };

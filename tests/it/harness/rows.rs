@@ -21,6 +21,18 @@ pub(crate) struct JobRow {
     pub(crate) params: String,
 }
 
+impl JobRow {
+    /// The job in one line.
+    pub(crate) fn told(&self) -> String {
+        let (message, resource) =
+            (self.message.as_deref().unwrap_or("-"), self.resource.as_deref().unwrap_or("-"));
+        format!(
+            "job {} ({}, {}) is {}: {message}; waits for \"{}\"; made {resource}; asked for {}",
+            self.id, self.kind, self.uid, self.state, self.why, self.params
+        )
+    }
+}
+
 /// Opens the provisioning database of a data folder.
 pub(crate) fn open(data: &Path) -> AnyConnection {
     let file = data.join("provisioning.db");
