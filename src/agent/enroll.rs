@@ -7,8 +7,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::home::{Home, Identity, UserData};
-use super::{Error, Limits, causes};
+use super::{Error, Limits};
 use crate::crypto::{Secret, pki};
+use crate::ops::Chain;
 use crate::wire::{AGENT_VERSION, HANDSHAKE_PATH, HandshakeAnswer, HandshakeRequest};
 
 /// Longest answer read, in bytes.
@@ -103,7 +104,7 @@ impl Enrolment<'_> {
 
 impl Trouble {
     fn later(error: &dyn std::error::Error) -> Self {
-        Self::Later { reason: causes(error), after: None }
+        Self::Later { reason: Chain(error).to_string(), after: None }
     }
 }
 

@@ -88,7 +88,7 @@ impl Home {
         match Identity::new(&String::from_utf8(cert).ok()?, key, root) {
             Ok(identity) => Some(identity),
             Err(e) => {
-                log::warn!("the certificate on disk is of no use: {}", super::causes(&e));
+                log::warn!("the certificate on disk is of no use: {}", crate::ops::Chain(&e));
                 None
             }
         }

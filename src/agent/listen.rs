@@ -21,6 +21,9 @@ use crate::wire::{FRAME_LIMIT, SESSION_PATH, SUBPROTOCOL};
 /// Connections at once; the dispatcher needs one, two while it changes over.
 const CONNECTIONS: usize = 16;
 
+/// Size of a connection's read and write buffers; the library's are 128 KiB each.
+const BUFFER: usize = 16 * 1024;
+
 /// What a connection is after all greetings.
 pub(super) type Socket = WebSocketStream<TlsStream<TcpStream>>;
 
@@ -78,8 +81,11 @@ async fn greet(stream: TcpStream, identity: Identity) -> Result<Socket, String> 
     if uri.as_deref() != Some(pki::DISPATCHER_ROLE) {
         return Err(format!("its certificate names {}", uri.as_deref().unwrap_or("nobody")));
     }
-    let config =
-        WebSocketConfig::default().max_message_size(Some(FRAME_LIMIT)).max_frame_size(Some(FRAME_LIMIT));
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(FRAME_LIMIT))
+        .max_frame_size(Some(FRAME_LIMIT))
+        .read_buffer_size(BUFFER)
+        .write_buffer_size(BUFFER);
     tokio_tungstenite::accept_hdr_async_with_config(tls, check_request, Some(config))
         .await
         .map_err(|e| e.to_string())

@@ -82,11 +82,8 @@ impl Book {
 
     /// The record that an epoch at or above the floor must leave before it is answered; nothing when it stands already.
     pub(super) fn raised_by(&self, reference: &Reference, at: Micros) -> Option<Record> {
-        (self.floor(reference.job) != Some(reference.epoch)).then(|| Record::Floor {
-            job: reference.job,
-            epoch: reference.epoch,
-            at,
-        })
+        let record = Record::Floor { job: reference.job, epoch: reference.epoch, at };
+        (self.floor(reference.job) != Some(reference.epoch)).then_some(record)
     }
 
     /// What to do with a command sent now. `furthest` is the longest way ahead an expiry may lie.
@@ -235,7 +232,7 @@ mod tests {
         fn step(&mut self, event: &Event) {
             match *event {
                 Event::Run { job, r#try, epoch, late } => {
-                    self.sent(&run(command(job, r#try), epoch, if late { 1 } else { 100 }))
+                    self.sent(&run(command(job, r#try), epoch, if late { 1 } else { 100 }));
                 }
                 Event::Look { job: n, r#try, epoch } => {
                     let reference =

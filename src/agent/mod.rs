@@ -40,6 +40,8 @@ use tokio::sync::{mpsc, watch};
 
 pub use error::Error;
 
+use crate::ops::Chain;
+
 /// Word of the hidden subcommand that runs the shim.
 pub const SHIM_SUBCOMMAND: &str = "agent-shim";
 
@@ -203,7 +205,7 @@ pub fn main(args: Args) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(e) => {
-            log::error!("agent ends: {}", causes(&e));
+            log::error!("agent ends: {}", Chain(&e));
             ExitCode::from(e.exit_code())
         }
     }
@@ -220,15 +222,14 @@ pub fn shim_main(args: &ShimArgs) -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            log::error!("shim ends: {}", causes(&e));
+            log::error!("shim ends: {}", Chain(&e));
             ExitCode::FAILURE
         }
     }
 }
 
 fn start_logging() {
-    // An embedding program may have set one up already.
-    let _ = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).try_init();
+    crate::ops::logging::init("info");
 }
 
 /// Ready when the process is asked to end.
@@ -248,15 +249,4 @@ fn terminated() -> Result<impl Future<Output = ()>, Error> {
 /// Operating system and processor.
 fn platform() -> String {
     format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH)
-}
-
-/// An error with its causes on one line.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

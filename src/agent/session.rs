@@ -2,6 +2,7 @@
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::Limits;
@@ -65,14 +66,16 @@ async fn pump(
     events: &mpsc::Sender<Event>,
     limits: &Limits,
 ) -> String {
+    let mut heard = Instant::now();
     loop {
         let outgoing = tokio::select! {
             biased;
             answer = pipes.answers.recv() => answer,
             piece = pipes.pieces.recv() => piece,
-            incoming = tokio::time::timeout(limits.idle, next(socket)) => {
+            incoming = tokio::time::timeout_at(heard + limits.idle, next(socket)) => {
                 match incoming {
                     Ok(Ok(Some(frame))) => {
+                        heard = Instant::now();
                         if events.send(Event::Frame { session: connection, frame }).await.is_err() {
                             return "the agent stops".to_owned();
                         }

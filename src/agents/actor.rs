@@ -145,39 +145,34 @@ async fn serve(spec: Spec, mut asks: mpsc::Receiver<Ask>) {
             Err(trouble) => trouble,
         };
         let text = Chain(&trouble).to_string();
-        log::info!(server = spec.target.server.0;
+        // A guest that stays away is told of once, not at each dialling.
+        let level = if spec.face.lost(&text) { log::Level::Info } else { log::Level::Debug };
+        log::log!(level, server = spec.target.server.0;
             "no session with server {} at {}: {text}", spec.target.server, spec.target.address);
-        spec.face.show(|view| {
-            view.connected = false;
-            view.in_flight = 0;
-            view.trouble = Some(text);
-        });
         // A session that lasted was no failure to connect.
         pause = if began.elapsed() > limits.retry_longest { limits.retry_first } else { pause };
-        match rest(spec.target.server, jittered(pause), &mut asks).await {
-            Rested::Over => pause = (pause * 2).min(limits.retry_longest),
-            Rested::Woken => pause = limits.retry_first,
-            Rested::Alone => return,
+        if !rest(spec.target.server, (limits.retry_first, jittered(pause)), &mut asks).await {
+            return;
         }
+        pause = (pause * 2).min(limits.retry_longest);
     }
 }
 
-enum Rested {
-    Over,
-    Woken,
-    Alone,
-}
-
-/// Waits before the next dialling; who asks meanwhile is told that there is no session. A nudge shortens the wait: a
-/// guest that has just enrolled is there.
-async fn rest(server: ServerId, pause: Duration, asks: &mut mpsc::Receiver<Ask>) -> Rested {
-    let until = Instant::now() + pause;
+/// Waits before the next dialling; who asks meanwhile is told that there is no session. A nudge shortens the wait to its
+/// first length, because the guest may just have enrolled. False when nobody can ask any more.
+async fn rest(
+    server: ServerId,
+    (shortest, pause): (Duration, Duration),
+    asks: &mut mpsc::Receiver<Ask>,
+) -> bool {
+    let began = Instant::now();
+    let mut until = began + pause;
     loop {
         tokio::select! {
-            () = tokio::time::sleep_until(until) => return Rested::Over,
+            () = tokio::time::sleep_until(until) => return true,
             ask = asks.recv() => match ask {
-                None => return Rested::Alone,
-                Some(Ask::Nudged) => return Rested::Woken,
+                None => return false,
+                Some(Ask::Nudged) => until = until.min(began + shortest),
                 Some(ask) => ask.refuse(server),
             }
         }

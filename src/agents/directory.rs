@@ -61,6 +61,16 @@ impl Face {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// Says that there is no session, and why; whether that is news.
+    pub(super) fn lost(&self, why: &str) -> bool {
+        let mut view = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = view.connected || view.trouble.as_deref() != Some(why);
+        view.connected = false;
+        view.in_flight = 0;
+        view.trouble = Some(why.to_owned());
+        news
+    }
+
     pub(super) fn view(&self) -> AgentView {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

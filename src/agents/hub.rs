@@ -106,7 +106,7 @@ impl Hub {
             match rows {
                 Ok(rows) => hub.fit(&rows),
                 Err(error) => {
-                    log::warn!("the agents cannot be read, the next sweep tries again: {}", Chain(&error))
+                    log::warn!("the agents cannot be read, the next sweep tries again: {}", Chain(&error));
                 }
             }
             if let Some(server) = wake {

@@ -97,8 +97,8 @@ pub(super) enum Trouble {
     Closed,
     #[error("nobody needs the session")]
     Alone,
-    #[error("another life took a session number meanwhile")]
-    Overtaken,
+    #[error("another node of the dispatcher holds the session with it")]
+    Elsewhere,
     #[error("the rows cannot be read or written")]
     Store(#[from] store::Error),
 }
@@ -136,7 +136,7 @@ pub(super) async fn open<'a>(
     let limit = links.limits.connect;
     let (agent, boot) = (target.agent, links.boot.to_string());
     let number =
-        links.store.write(move |c| agent::next_session(c, agent, &boot)).await?.ok_or(Trouble::Overtaken)?;
+        links.store.write(move |c| agent::next_session(c, agent, &boot)).await?.ok_or(Trouble::Elsewhere)?;
     let dialled = tokio::time::timeout(limit, greet(links, target, number)).await;
     let (socket, hello) = dialled.map_err(|_late| Trouble::Slow(limit))??;
     log::info!(server = target.server.0; "session {number} with server {} is open", target.server);

@@ -163,6 +163,7 @@ impl House {
         let fault = |part: &'static str| move |e: std::io::Error| Error::part(part, &e);
         let parts = web::Parts {
             store: self.store.clone(),
+            sequencer: self.sequencer.clone(),
             registry: self.registry.clone(),
             access: Access::new(self.store.clone(), Arc::clone(&self.keys.ring)),
             user_data: Arc::clone(&self.keys.ring),

@@ -29,6 +29,8 @@ use crate::worker::{ReportLook, Worker};
 
 /// How long idempotency keys are kept.
 const KEEP_KEYS: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long replay records are kept: both windows of the dated API (5 minutes each way), and a margin.
+const KEEP_REPLAYS: Duration = Duration::from_secs(15 * 60);
 /// Life of the certificate shown to guests; it is made anew at each start.
 const ROLE_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -122,7 +124,7 @@ impl Wiring<'_> {
             running: Running::new(self.config.jobs.most),
             set_aside: Duration::from_secs(60),
             keep_keys: KEEP_KEYS,
-            keep_replays: crate::access::KEPT,
+            keep_replays: KEEP_REPLAYS,
         };
         let options = Options {
             limits: supervision::Limits { mailbox: 16_384, ..supervision::Limits::default() },

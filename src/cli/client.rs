@@ -236,7 +236,7 @@ impl Client {
     fn new(url: &str, key: String, secret: Secret, ca_file: Option<&Path>) -> Result<Self, Error> {
         let bad =
             |why: &str| Error::Usage(format!("address \"{url}\" {why}; give one like http://127.0.0.1:3302"));
-        let uri: Uri = url.parse().map_err(|_| bad("is no URL"))?;
+        let uri: Uri = url.parse().map_err(|e| bad(&format!("is no URL ({e})")))?;
         let host = uri.authority().ok_or_else(|| bad("names no host"))?.to_string();
         let connector = match (uri.scheme_str(), ca_file) {
             (Some("http"), _) => awc::Connector::new(),
@@ -344,7 +344,7 @@ impl Client {
         let signature = native::sign(self.secret.expose(), &parts);
         let uri: Uri = format!("{}{path}", self.base)
             .parse()
-            .map_err(|_| Error::Usage(format!("\"{path}\" cannot be part of an address")))?;
+            .map_err(|e| Error::Usage(format!("\"{path}\" cannot be part of an address: {e}")))?;
         Ok(self
             .http
             .request(method, uri)

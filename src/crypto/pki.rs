@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::Secret;
+use super::{Secret, hex};
 use crate::model::Micros;
 
 /// URI name of the dispatcher when it dials a guest or the key manager.
@@ -261,7 +261,10 @@ pub fn read_request(csr_pem: &str) -> Result<Request, Error> {
         Some(DnValue::PrintableString(text)) => text.as_str().to_owned(),
         _ => String::new(),
     };
-    Ok(Request { key_hash: hex(&Sha256::digest(request.public_key.subject_public_key_info())), common_name })
+    Ok(Request {
+        key_hash: hex::encode(&Sha256::digest(request.public_key.subject_public_key_info())),
+        common_name,
+    })
 }
 
 /// A new P-256 key, PKCS#8 PEM.
@@ -346,7 +349,7 @@ pub fn uri_of(cert_der: &[u8]) -> Option<String> {
 #[must_use]
 pub fn serial_of(cert_der: &[u8]) -> Option<String> {
     let (_, cert) = X509Certificate::from_der(cert_der).ok()?;
-    Some(hex(cert.raw_serial()))
+    Some(hex::encode(cert.raw_serial()))
 }
 
 /// The last moment a PEM certificate is good, to the second.
@@ -454,14 +457,6 @@ fn pem_error(what: &'static str) -> impl FnOnce(rustls::pki_types::pem::Error) -
 
 fn no_key(reason: &str) -> Error {
     Error::Pem { what: "private key", reason: reason.to_owned() }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

@@ -122,7 +122,8 @@ fn leased(attempt: &Attempt) -> Option<Entry> {
 }
 
 fn published(watch: &Watch) -> Entry {
-    let text = format!("{} watch published: {} must show {}", watch.kind, watch.target, watch.expectation);
+    let target = if watch.target.is_empty() { "the job itself" } else { &watch.target };
+    let text = format!("{} watch published: {target} must show {}", watch.kind, watch.expectation);
     Entry::new(watch.made_at, "watch", text).with(&format!("watch {}, round {}", watch.uid, watch.try_no))
 }
 
@@ -142,7 +143,10 @@ fn cancelled(job: &Job) -> Option<Entry> {
 /// How it ended, or what it waits for.
 fn now(job: &Job) -> Option<Entry> {
     if let Some(at) = job.ended_at {
-        let text = format!("{}: {}", job.state, job.message.as_deref().unwrap_or("no message"));
+        let text = match job.message.as_deref() {
+            Some("") | None => job.state.to_string(),
+            Some(message) => format!("{}: {message}", job.state),
+        };
         return Some(Entry::new(at, "ended", text).with(&job.why_code));
     }
     let held = if job.state == JobState::Quarantined { "quarantined: " } else { "" };

@@ -30,7 +30,7 @@ pub struct PartState {
     pub since: Micros,
 }
 
-/// The one place where rooms report how they are and where `/livez` and `/readyz` look.
+/// The one place where rooms report how they are and where `/health/live` and `/health/ready` look.
 ///
 /// Cloning is cheap; all clones are the same place. A part nobody reported does not appear.
 #[derive(Clone, Debug, Default)]

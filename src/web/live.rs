@@ -127,7 +127,9 @@ impl Line {
     }
 
     async fn send(&mut self, frame: String) -> Result<(), Gone> {
-        self.frames.send(Bytes::from(frame)).await.map_err(|_| Gone)?;
+        if self.frames.send(Bytes::from(frame)).await.is_err() {
+            return Err(Gone);
+        }
         self.beat = Instant::now() + HEARTBEAT;
         Ok(())
     }
@@ -222,6 +224,8 @@ where
 fn new_entries(history: &History, from: i64, sent: &mut HashSet<String>) -> Vec<(String, Entry)> {
     timeline(history)
         .into_iter()
+        // That it runs and waits for nothing is no news: the event `job` says it.
+        .filter(|entry| entry.what != "why" || entry.detail.is_some())
         .filter_map(|entry| {
             let mark = mark(&entry);
             // A mark is sent once even when its time moves (what a job waits for).
@@ -231,9 +235,14 @@ fn new_entries(history: &History, from: i64, sent: &mut HashSet<String>) -> Vec<
         .collect()
 }
 
+/// What makes an entry the same one when it is read again. A claim names its node only while it holds, so it is known
+/// by its time; the time of others may move.
 fn mark(entry: &Entry) -> String {
     let detail = entry.detail.as_deref().unwrap_or_default();
-    let text = format!("{}\n{}\n{detail}", entry.what, entry.text);
+    let text = match entry.what {
+        "claimed" => format!("claimed\n{}", entry.at.0),
+        what => format!("{what}\n{}\n{detail}", entry.text),
+    };
     hex::encode(&sha256(text)).chars().take(16).collect()
 }
 

@@ -93,8 +93,7 @@ impl State {
     /// State over these rooms.
     #[must_use]
     pub fn new(parts: Parts, limits: Limits) -> Self {
-        let Parts { store, registry, access, user_data, health, metrics, supervisor } = parts;
-        let sequencer = Sequencer::new(store.clone());
+        let Parts { store, sequencer, registry, access, user_data, health, metrics, supervisor } = parts;
         let gate = Arc::new(Semaphore::new(limits.concurrent));
         let (streams, desk) = (Arc::default(), Arc::default());
         Self {
@@ -118,6 +117,8 @@ impl State {
 pub struct Parts {
     /// The provisioning database.
     pub store: Store,
+    /// Numbers for new things; one for the whole process.
+    pub sequencer: Sequencer,
     /// Jobs.
     pub registry: Registry,
     /// Who may.

@@ -81,7 +81,8 @@ impl Rig {
         let supervisor = Supervisor::new(Health::new());
         let registry = registry(&store, &metrics, &ring, &supervisor);
         let health = Health::new();
-        let parts = Parts { store, registry, access, user_data: ring, health, metrics, supervisor };
+        let sequencer = Sequencer::new(store.clone());
+        let parts = Parts { store, sequencer, registry, access, user_data: ring, health, metrics, supervisor };
         Self { state: State::new(parts, limits), _folder: folder }
     }
 
@@ -98,8 +99,9 @@ impl Rig {
             Err(error) => error.error_response(),
         };
         let (status, headers) = (response.status(), response.headers().clone());
-        let body = actix_web::body::to_bytes(response.into_body()).await.unwrap_or_default();
-        Answer { status, headers, json: serde_json::from_slice(&body).unwrap_or(Value::Null) }
+        let body = actix_web::body::to_bytes(response.into_body()).await.ok().expect("a body");
+        let text = String::from_utf8_lossy(&body).into_owned();
+        Answer { status, headers, json: serde_json::from_slice(&body).unwrap_or(Value::Null), text }
     }
 
     /// Sends a signed request of the dated API.
@@ -120,6 +122,7 @@ pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) json: Value,
+    pub(crate) text: String,
 }
 
 impl Answer {

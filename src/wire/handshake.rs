@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 
 use crate::model::{AgentId, CustomerId, Micros, ServerId};
 
-/// Where the handshake is posted, below the dispatcher's agent URL. 200 carries a [`HandshakeAnswer`]; 401 is refused
+/// Where the handshake is posted, below the dispatcher's agent URL.
+///
+/// 200 carries a [`HandshakeAnswer`]; 401 is refused
 /// for good; 409 means the token is bound to another key; 503 with `Retry-After` means not known yet, come again.
 pub const HANDSHAKE_PATH: &str = "/agent/handshake";
 

@@ -1,4 +1,25 @@
-#![cfg(test)]
-//! One integration binary.
+//! One integration binary: the real executable, its databases and its promises. `tests/README.md` says how to run it.
 
+#![cfg(test)]
+#![expect(clippy::string_slice, reason = "a wrong cut of a text fails the test, as it should")]
+
+#[cfg(test)]
+mod absent;
+#[cfg(test)]
+mod architecture;
+#[cfg(test)]
+mod commits;
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod demo;
+#[cfg(test)]
 mod guest;
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod idempotency;
+#[cfg(test)]
+mod migrations;
+#[cfg(test)]
+mod ready;

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
 use super::Core;
+use crate::agent::Error;
 use crate::agent::feed::Feed;
 use crate::agent::machine::Record;
-use crate::agent::{Error, causes};
 use crate::model::Micros;
+use crate::ops::Chain;
 use crate::wire::{AgentFrame, CommandId, CommandResult, LookAnswer, LookState, Offsets, Outcome, Reference};
 
 impl Core {
@@ -22,7 +23,7 @@ impl Core {
         }
         if let Err(e) = self.raise(&reference, Micros::wall()).await {
             // No answer: an answer without the floor on disk would be a promise that a crash breaks.
-            return log::error!("a look at {command} stays unanswered: {}", causes(&e));
+            return log::error!("a look at {command} stays unanswered: {}", Chain(&e));
         }
         let state = match self.book.state(&command) {
             LookState::Absent if self.live.contains_key(&command) => LookState::Running,
@@ -37,7 +38,7 @@ impl Core {
             return self.answer_end(command, Outcome::Refused { floor });
         }
         if let Err(e) = self.raise(&reference, Micros::wall()).await {
-            return log::error!("the cancel of {command} is not carried out: {}", causes(&e));
+            return log::error!("the cancel of {command} is not carried out: {}", Chain(&e));
         }
         if self.book.result(&command).is_some() {
             return self.feed(command, Offsets::default());
@@ -45,7 +46,7 @@ impl Core {
         if self.book.knows(&command) {
             log::info!("command {command} is cancelled while it runs");
             if let Err(e) = self.place(&command).ask_cancel() {
-                log::error!("command {command} cannot be cancelled: {}", causes(&e));
+                log::error!("command {command} cannot be cancelled: {}", Chain(&e));
             }
             return;
         }
@@ -61,7 +62,7 @@ impl Core {
         let record = Record::Done { command: command.clone(), result: result.clone() };
         if let Err(e) = self.record(record.clone()).await {
             // The status file still says it; after a restart it is read again.
-            log::error!("the end of {command} is not in the journal: {}", causes(&e));
+            log::error!("the end of {command} is not in the journal: {}", Chain(&e));
             self.book.apply(record);
         }
         self.tell(&command, result);
@@ -130,7 +131,7 @@ impl Core {
             journal.lock().unwrap_or_else(PoisonError::into_inner).compact(&book)
         });
         if let Ok(Err(e)) = done.await {
-            log::error!("the journal stays long: {}", causes(&e));
+            log::error!("the journal stays long: {}", Chain(&e));
         }
     }
 

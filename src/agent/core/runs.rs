@@ -34,6 +34,10 @@ impl Core {
             verdict => verdict,
         };
         let waiting = self.live.contains_key(&run.command);
+        if verdict == Verdict::Start && !waiting && self.running < self.settings.limits.at_once {
+            // The record of the start raises the floor as well: one write to the disk, not two.
+            return self.start(run).await;
+        }
         if let Err(e) = self.raise(&reference, now).await {
             return self.answer(AgentFrame::Deferred { command: run.command, reason: e.to_string() });
         }
@@ -41,14 +45,13 @@ impl Core {
             Verdict::Stored(_) | Verdict::Attach => self.feed(run.command, run.output_from),
             _ if waiting => self.feed(run.command, run.output_from),
             Verdict::Expired => {
-                self.end_unstarted(run.command, Some(run.output_from), Outcome::Expired).await
+                self.end_unstarted(run.command, Some(run.output_from), Outcome::Expired).await;
             }
             Verdict::TooFar => {
                 let reason =
                     format!("its expiry lies more than {:?} ahead", self.settings.limits.furthest_expiry);
                 self.answer_end(run.command, Outcome::Failed { reason });
             }
-            Verdict::Start if self.running < self.settings.limits.at_once => self.start(run).await,
             Verdict::Start | Verdict::Refuse { .. } => self.enqueue(run),
         }
     }
@@ -221,7 +224,7 @@ async fn settled(place: &Place) -> CommandResult {
         match tokio::task::spawn_blocking(move || asked.settle()).await {
             Ok(Ok(Some(result))) => return result,
             Ok(Ok(None)) => {}
-            Ok(Err(e)) => log::error!("the end of a command cannot be read: {}", crate::agent::causes(&e)),
+            Ok(Err(e)) => log::error!("the end of a command cannot be read: {}", crate::ops::Chain(&e)),
             Err(e) => log::error!("the end of a command cannot be read: {e}"),
         }
         tokio::time::sleep(WATCH_PAUSE).await;

@@ -27,7 +27,7 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Ask for an action
-    Submit(submit::Args),
+    Submit(Box<submit::Args>),
     /// List jobs, newest first
     List(List),
     /// Show one job with its timeline
@@ -80,8 +80,10 @@ struct List {
     limit: u16,
 }
 
-/// Carries out a command and says what the process ends with: 0 done or complete, 3 the job failed, 4 it was cancelled
-/// or its outcome stayed unknown. Stopping it in the middle stops the showing, never a job.
+/// Carries out a command and says what the process ends with.
+///
+/// 0 is done or complete, 3 a failed job, 4 one that was cancelled or whose outcome stayed unknown. Stopping it in the
+/// middle stops the showing, never a job.
 ///
 /// # Errors
 /// See [`Error`]; [`Error::exit_code`] is then what the process ends with.
@@ -92,18 +94,18 @@ pub async fn run(args: &Args, out: &mut dyn Write) -> Result<u8, Error> {
         Command::List(list) => {
             let answer = client.get(&list.path()).await?;
             if args.json {
-                json(out, &answer)?
+                json(out, &answer)?;
             } else {
-                show::list(out, &answer)?
+                show::list(out, &answer)?;
             }
             Ok(0)
         }
         Command::Show { id } => {
             let job = client.get(&format!("/api/v1/jobs/{id}")).await?;
             if args.json {
-                json(out, &job)?
+                json(out, &job)?;
             } else {
-                show::job(out, &job)?
+                show::job(out, &job)?;
             }
             Ok(0)
         }
@@ -111,9 +113,9 @@ pub async fn run(args: &Args, out: &mut dyn Write) -> Result<u8, Error> {
         Command::Cancel { id } => {
             let job = client.post(&format!("/api/v1/jobs/{id}/cancel"), &Value::Null, None).await?;
             if args.json {
-                json(out, &job)?
+                json(out, &job)?;
             } else {
-                writeln!(out, "cancel of job {id} asked; watch it end with \"dispatcher jobs watch {id}\"")?
+                writeln!(out, "cancel of job {id} asked; watch it end with \"dispatcher jobs watch {id}\"")?;
             }
             Ok(0)
         }
@@ -143,7 +145,7 @@ fn escaped(text: &str) -> String {
     text.bytes().fold(String::new(), |mut done, byte| {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b',' => {
-                done.push(char::from(byte))
+                done.push(char::from(byte));
             }
             _ => done.push_str(&format!("%{byte:02X}")),
         }

@@ -271,7 +271,6 @@ async fn a_process_that_holds_the_folder_unseen_is_not_doubled() {
 
 /// Launches and terminates without end, and writes down every answer, until it is killed.
 #[tokio::test]
-#[ignore = "the child of the test below"]
 async fn victim() {
     let Some(folder) = std::env::var_os("CLOUD_VICTIM").map(PathBuf::from) else { return };
     let site = Site::open(with_guests(&folder)).await;
@@ -293,7 +292,7 @@ async fn victim() {
 
 fn start_victim(folder: &Path) -> Child {
     Command::new(std::env::current_exe().expect("ours"))
-        .args(["--exact", "cloud::simulated::guest_tests::victim", "--ignored"])
+        .args(["--exact", "cloud::simulated::guest_tests::victim"])
         .env("CLOUD_VICTIM", folder)
         .stdout(Stdio::null())
         .stderr(Stdio::null())

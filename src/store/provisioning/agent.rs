@@ -4,7 +4,7 @@ use diesel::prelude::*;
 
 use super::insert_new;
 use super::job::{Evidence, EvidenceRow};
-use super::schema::{agent, evidence, guest_command, output, server};
+use super::schema::{agent, evidence, guest_command, node, output, server};
 use crate::model::{AgentId, AttemptUid, CustomerId, Epoch, JobUid, Micros, ServerId};
 use crate::store::AnyConnection;
 
@@ -247,13 +247,24 @@ pub fn revoke_of_job(connection: &mut AnyConnection, job: JobUid) -> QueryResult
     Ok(diesel::update(row).set(agent::state.eq(state::REVOKED)).execute(connection)? > 0)
 }
 
-/// The number of the next session with an agent, taken by this life.
+/// The number of the next session with an agent, taken by this life; nothing while another life that holds the session
+/// is alive.
 ///
 /// # Errors
 /// What the database reports.
 pub fn next_session(connection: &mut AnyConnection, id: AgentId, boot: &str) -> QueryResult<Option<i64>> {
-    let seen: Option<i64> = agent::table.find(id.0).select(agent::session_no).first(connection).optional()?;
-    let Some(seen) = seen else { return Ok(None) };
+    let seen: Option<(i64, Option<String>)> = agent::table
+        .find(id.0)
+        .select((agent::session_no, agent::session_boot))
+        .first(connection)
+        .optional()?;
+    let Some((seen, holder)) = seen else { return Ok(None) };
+    if let Some(holder) = holder.filter(|holder| holder != boot) {
+        let lives = node::table.filter(node::boot.eq(holder).and(node::state.eq(super::node::ALIVE)));
+        if diesel::select(diesel::dsl::exists(lives)).get_result(connection)? {
+            return Ok(None);
+        }
+    }
     let row = agent::table.filter(agent::id.eq(id.0).and(agent::session_no.eq(seen)));
     let rows = diesel::update(row)
         .set((agent::session_no.eq(seen + 1), agent::session_boot.eq(Some(boot))))

@@ -1,8 +1,74 @@
-//! Routes of this part.
+//! The console: pages for people, behind a login. Pages work without script; with it they are live.
+//!
+//! Everything shown goes through escaping templates and, where it comes from outside, through [`words::plain`]; no
+//! page has inline script or style, and the policy sent with each says so to the browser.
 
-/// Attempts to log in.
-#[derive(Debug, Default)]
-pub struct Desk;
+mod assets;
+mod door;
+mod events;
+mod pages;
+mod show;
+#[cfg(test)]
+mod tests;
+mod words;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
+use actix_web::{HttpResponse, HttpResponseBuilder, web};
+use askama::Template;
+
+pub use door::Desk;
+
+use super::Fault;
+
+/// What a browser may load and do: our own files, nothing inline, no frames.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+                      img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// Adds the routes.
-pub fn configure(_config: &mut actix_web::web::ServiceConfig) {}
+pub fn configure(config: &mut web::ServiceConfig) {
+    config
+        // --- the door
+        .route("/login", web::get().to(door::form))
+        .route("/login", web::post().to(door::login))
+        .route("/logout", web::post().to(door::logout))
+        // --- pages
+        .route("/", web::get().to(pages::jobs))
+        .route("/jobs", web::get().to(pages::jobs))
+        .route("/jump", web::get().to(pages::jump))
+        .route("/jobs/{id}", web::get().to(pages::job))
+        .route("/jobs/{id}/output", web::get().to(pages::output))
+        .route("/jobs/{id}/cancel", web::post().to(pages::cancel))
+        // --- what keeps them live
+        .route("/console/events", web::get().to(events::events))
+        .route("/console/jobs/{id}/timeline", web::get().to(pages::timeline))
+        // --- files
+        .route("/assets/{name}", web::get().to(assets::serve));
+}
+
+fn guarded(status: StatusCode) -> HttpResponseBuilder {
+    let mut answer = HttpResponse::build(status);
+    answer
+        .insert_header((CONTENT_SECURITY_POLICY, POLICY))
+        .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .insert_header((REFERRER_POLICY, "no-referrer"));
+    answer
+}
+
+/// A page of data: never kept by the browser.
+fn page(status: StatusCode, template: &impl Template) -> Result<HttpResponse, Fault> {
+    let html = template.render().map_err(|e| Fault::internal(&e))?;
+    Ok(guarded(status)
+        .insert_header((CONTENT_TYPE, "text/html; charset=utf-8"))
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .body(html))
+}
+
+fn see_other(to: &str) -> HttpResponse {
+    guarded(StatusCode::SEE_OTHER)
+        .insert_header(("location", to))
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .finish()
+}

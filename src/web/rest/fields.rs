@@ -179,12 +179,16 @@ const fn kind(value: &Value) -> &'static str {
 pub(super) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let plain = |text: &str| text.chars().filter(|c| c.is_alphanumeric()).collect::<String>().to_lowercase();
     let wanted = plain(name);
-    known
-        .iter()
-        .map(|known| (distance(&wanted, &plain(known)), *known))
-        .min()
-        .filter(|(distance, known)| *distance <= 1 + known.len() / 3)
-        .map(|(_, known)| known)
+    let begun = |known: &&&str| wanted.len() >= 3 && plain(known).starts_with(&wanted);
+    let alike = || {
+        known
+            .iter()
+            .map(|known| (distance(&wanted, &plain(known)), *known))
+            .min()
+            .filter(|(distance, known)| *distance <= 1 + known.len() / 3)
+            .map(|(_, known)| known)
+    };
+    known.iter().find(begun).copied().or_else(alike)
 }
 
 /// Insertions, deletions and replacements between two texts.

@@ -19,7 +19,7 @@ const MOST: i64 = 500;
 const WINDOW: usize = 1024 * 1024;
 
 /// The parameters of a query; names nobody knows are refused.
-pub(super) fn query(request: &HttpRequest, known: &[&str]) -> Result<Vec<(String, String)>, Problem> {
+pub(in crate::web) fn query(request: &HttpRequest, known: &[&str]) -> Result<Vec<(String, String)>, Problem> {
     let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string())
         .map_err(|e| Problem::field("query", format!("the query cannot be read: {e}")))?
         .into_inner();
@@ -47,7 +47,7 @@ fn number(name: &str, value: &str, least: i64, most: i64) -> Result<i64, Problem
 }
 
 /// Reads the filter of a list. `open` stands for every state that is no end.
-pub(super) fn filter(pairs: &[(String, String)]) -> Result<Filter, Problem> {
+pub(in crate::web) fn filter(pairs: &[(String, String)]) -> Result<Filter, Problem> {
     let mut filter = Filter { limit: 50, ..Filter::default() };
     for (name, value) in pairs {
         match name.as_str() {
@@ -109,7 +109,7 @@ async fn listed(
 }
 
 /// The number in a path such as `/jobs/{id}`.
-pub(super) fn id_of(request: &HttpRequest) -> Result<JobId, Problem> {
+pub(in crate::web) fn id_of(request: &HttpRequest) -> Result<JobId, Problem> {
     let text = request.match_info().query("id");
     let id = text.parse().ok().filter(|id| *id > 0).map(JobId);
     id.ok_or_else(|| {
@@ -118,7 +118,7 @@ pub(super) fn id_of(request: &HttpRequest) -> Result<JobId, Problem> {
 }
 
 /// A tenant's job with all that belongs to it.
-pub(super) async fn find(state: &State, customer: CustomerId, id: JobId) -> Result<History, Problem> {
+pub(in crate::web) async fn find(state: &State, customer: CustomerId, id: JobId) -> Result<History, Problem> {
     let found = state
         .store
         .read(move |c| match job::by_id(c, customer, id)? {

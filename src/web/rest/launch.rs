@@ -79,10 +79,15 @@ impl Wish {
         })?;
         let region = self.region_of(catalog, account)?;
         let image =
-            pick("image", self.image.as_ref(), catalog.images.iter().filter(|i| i.region == region.id))?;
+            pick("image", self.image.as_ref(), catalog.images.iter().filter(|i| i.region == region.id));
+        let architecture = image.as_ref().ok().map(|image| image.architecture.as_str());
         let products = catalog.products.iter().filter(|p| p.region == region.id);
-        let products = products.filter(|p| p.architecture == image.architecture || self.product.is_some());
-        let product = pick("product", self.product.as_ref(), products)?;
+        let products = products
+            .filter(|p| self.product.is_some() || architecture.is_none_or(|wanted| p.architecture == wanted));
+        let product = pick("product", self.product.as_ref(), products);
+        let places = catalog.data_centers.iter().filter(|d| d.region == region.id);
+        let data_center = pick("dataCenter", self.data_center.as_ref(), places);
+        let (image, product, data_center) = together(image, product, data_center)?;
         if product.architecture != image.architecture {
             let text = format!(
                 "product {} is {} but image {} is {}; choose a pair of one architecture",
@@ -90,8 +95,6 @@ impl Wish {
             );
             return Err(Problem::field("params.product", text));
         }
-        let places = catalog.data_centers.iter().filter(|d| d.region == region.id);
-        let data_center = pick("dataCenter", self.data_center.as_ref(), places)?;
         let budget = match &self.budget {
             None => account.default_budget,
             Some(_) => pick("budget", self.budget.as_ref(), catalog.budgets.iter())?.id,
@@ -199,6 +202,22 @@ fn exists<'a, T: Thing + 'a>(
 
 fn absent(field: &str, wanted: &Named) -> Problem {
     Problem::absent(format!("params.{field}"), format!("there is no {field} {wanted} where it could be used"))
+}
+
+/// All three, or everything that is wrong with them at once.
+fn together<A, B, C>(
+    a: Result<A, Problem>,
+    b: Result<B, Problem>,
+    c: Result<C, Problem>,
+) -> Result<(A, B, C), Problem> {
+    match (a, b, c) {
+        (Ok(a), Ok(b), Ok(c)) => Ok((a, b, c)),
+        (a, b, c) => {
+            let all = [a.err(), b.err(), c.err()].into_iter().flatten();
+            let all = all.reduce(|first, next| first.and(&next));
+            Err(all.unwrap_or_else(|| Problem::field("params", "params cannot be used together")))
+        }
+    }
 }
 
 /// The one thing named; without a name, the only one there is.
@@ -354,6 +373,12 @@ pub(super) mod tests {
             (json!({"name": "a\u{7}"}), 400, "params.name", "control character"),
             (json!({"name": "w"}), 400, "params.region", "several: East, West"),
             (json!({"name": "w", "region": "East"}), 400, "params.product", "several: small, large"),
+            (
+                json!({"name": "w", "region": "West"}),
+                400,
+                "params.image",
+                "name one; params.product is missing",
+            ),
             (
                 json!({"name": "w", "region": "West", "image": "ubuntu", "product": 4}),
                 400,

@@ -8,6 +8,8 @@ pub(super) mod lists;
 mod problem;
 pub mod show;
 mod submit;
+#[cfg(test)]
+pub(super) mod tests;
 
 use std::time::Duration;
 

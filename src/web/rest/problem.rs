@@ -45,6 +45,13 @@ impl Problem {
         self
     }
 
+    /// This problem, telling of another one too.
+    #[must_use]
+    pub fn and(mut self, other: &Self) -> Self {
+        self.detail = format!("{}; {}", self.detail, other.detail);
+        self
+    }
+
     /// What is said about it.
     #[must_use]
     pub fn detail(&self) -> &str {

@@ -146,11 +146,7 @@ async fn accepted(
         limit,
         params,
     };
-    let kind = submit.params.kind().as_str();
     let made = state.registry.submit(submit).await?;
-    if made.fresh {
-        state.metrics.job_submitted(kind);
-    }
     let uid = made.uid;
     let row = state.store.read(move |c| job::by_uid(c, uid)).await?;
     let row = row.ok_or_else(|| Fault::not_found(format!("job {} was accepted but is gone", made.id)))?;

@@ -14,6 +14,7 @@ use dispatcher::model::{
 use dispatcher::mq::{Embedded, Nudge, Queue as _, Topic};
 use dispatcher::ops::{Health, Metrics};
 use dispatcher::store::provisioning::agent::{self, NewAgent, NewCommand, command};
+use dispatcher::store::provisioning::node;
 use dispatcher::store::provisioning::server::{self, ServerRow};
 use dispatcher::store::{Manager, PROVISIONING, Settings, Store};
 use dispatcher::supervision::Supervisor;
@@ -48,7 +49,7 @@ struct House {
     queue: Arc<Embedded>,
     services: Authority,
     agents_root: (String, String),
-    supervisor: Supervisor,
+    boots: Vec<Boot>,
     agents: Agents,
 }
 
@@ -59,25 +60,38 @@ fn open_store(folder: &std::path::Path) -> Store {
 }
 
 impl House {
-    fn new() -> Self {
+    async fn new() -> Self {
         let folder = tempfile::tempdir().expect("folder");
         let store = open_store(folder.path());
         let services = Authority::create("services").expect("root");
         let root = Authority::create("agents").expect("root");
         let key = root.key_pem();
         let agents_root = (root.cert_pem().to_owned(), key.expose_text().expect("text").to_owned());
-        let queue = Arc::new(Embedded::new());
-        let (supervisor, agents) = start(&store, &queue, &services, &agents_root);
-        Self { folder, store, queue, services, agents_root, supervisor, agents }
+        let (queue, boot) = (Arc::new(Embedded::new()), Boot::random());
+        store.write(move |c| node::register(c, boot, "serve")).await.expect("registered");
+        let agents = start(&store, &queue, &services, (&agents_root, boot));
+        Self { folder, store, queue, services, agents_root, boots: vec![boot], agents }
     }
 
-    /// As a new process of the dispatcher on the same rows.
-    fn restart(&mut self) {
-        for view in self.agents.connected() {
-            assert_eq!(view.customer, CUSTOMER);
-        }
-        self.agents.stop();
-        (self.supervisor, self.agents) = start(&self.store, &self.queue, &self.services, &self.agents_root);
+    /// As a new process of the dispatcher on the same rows: it has no session while the one before it lives.
+    async fn restart(&mut self) {
+        let another = self.another().await;
+        let old = std::mem::replace(&mut self.agents, another);
+        let trouble = || self.agents.connected().into_iter().find_map(|view| view.trouble);
+        wait_until("the second node to see the first", || trouble().is_some()).await;
+        let told = trouble().expect("told");
+        assert!(told.contains("another node"), "{told}");
+        assert!(old.connected().iter().all(|view| view.connected), "the first lost its session");
+        let boot = self.boots[self.boots.len() - 2];
+        self.store.write(move |c| node::declare_dead(c, &boot.to_string(), 0)).await.expect("written");
+        old.stop();
+    }
+
+    async fn another(&mut self) -> Agents {
+        let boot = Boot::random();
+        self.boots.push(boot);
+        self.store.write(move |c| node::register(c, boot, "serve")).await.expect("registered");
+        start(&self.store, &self.queue, &self.services, (&self.agents_root, boot))
     }
 
     async fn expect_agent(&self, id: i64, job: JobUid, token: &str, life: Duration) {
@@ -222,20 +236,19 @@ fn start(
     store: &Store,
     queue: &Arc<Embedded>,
     services: &Authority,
-    (cert, key): &(String, String),
-) -> (Supervisor, Agents) {
+    ((cert, key), boot): (&(String, String), Boot),
+) -> Agents {
     let supervisor = Supervisor::new(Health::new());
     let parts = Parts {
         store: store.clone(),
         queue: Arc::<Embedded>::clone(queue),
-        boot: Boot::random(),
+        boot,
         authority: Authority::load(cert, key).expect("loads"),
         role: services.issue_role(pki::DISPATCHER_ROLE, &[], DAY).expect("issued"),
         metrics: Metrics::new(),
         limits: limits(),
     };
-    let agents = Agents::start(&supervisor, &supervisor.here(), parts).expect("starts");
-    (supervisor, agents)
+    Agents::start(&supervisor, &supervisor.here(), parts).expect("starts")
 }
 
 fn serve(services: &Authority, agents: &Agents) -> String {
@@ -273,7 +286,7 @@ async fn handshake(
 
 #[actix_rt::test]
 async fn a_command_row_becomes_one_run_its_output_and_one_verdict() {
-    let house = House::new();
+    let house = House::new().await;
     let mut reports = house.queue.subscribe(Topic::Work);
     let guest = house.guest().await;
     let (first, attempt) = house.queue(1, &["python3", "-c", "print('x' * 300000, end='')"]).await;
@@ -308,7 +321,7 @@ async fn a_command_row_becomes_one_run_its_output_and_one_verdict() {
 
 #[actix_rt::test]
 async fn neither_a_dead_agent_nor_a_new_dispatcher_runs_a_command_twice_or_loses_its_end() {
-    let mut house = House::new();
+    let mut house = House::new().await;
     let mut guest = house.guest().await;
     let gate = guest.data().join("gate");
     let script = format!(
@@ -317,7 +330,7 @@ async fn neither_a_dead_agent_nor_a_new_dispatcher_runs_a_command_twice_or_loses
     );
     let (id, attempt) = house.queue(1, &["python3", "-c", &script]).await;
     wait_until("the command to run", || guest.effects().len() == 1).await;
-    house.restart();
+    house.restart().await;
     house.connected().await;
     guest.kill();
     guest.start().await;
@@ -334,7 +347,7 @@ async fn neither_a_dead_agent_nor_a_new_dispatcher_runs_a_command_twice_or_loses
 
 #[actix_rt::test]
 async fn of_a_hundred_uses_of_a_token_one_gets_a_certificate() {
-    let house = House::new();
+    let house = House::new().await;
     let job = JobUid::random();
     house.expect_agent(5, job, "t0k3n", DAY).await;
     house.expect_agent(6, JobUid::random(), "late", Duration::ZERO).await;
@@ -374,12 +387,10 @@ async fn of_a_hundred_uses_of_a_token_one_gets_a_certificate() {
     let der = pki::first_der(&again.cert_pem).expect("a certificate");
     assert_eq!(pki::uri_of(&der), Some(pki::agent_uri(CUSTOMER, SERVER)));
     house.agents.handshake(request(None, &keys[winner]), peer).await.expect("a known key needs no token");
-    for (token, key) in [(None, 0), (Some("guess"), winner), (Some("late"), winner), (None, 99)] {
-        if key != winner || token.is_some() {
-            let key = if key == winner { (winner + 1) % 100 } else { (winner + 2) % 100 };
-            let refused = house.agents.handshake(request(token, &keys[key]), peer).await;
-            assert!(matches!(refused, Err(Error::Refused(_))), "{token:?}: {refused:?}");
-        }
+    let loser = &keys[(winner + 1) % 100];
+    for token in [None, Some("guess"), Some("late")] {
+        let refused = house.agents.handshake(request(token, loser), peer).await;
+        assert!(matches!(refused, Err(Error::Refused(_))), "{token:?}: {refused:?}");
     }
     let moved = HandshakeRequest {
         address: "127.1.0.8:2003".parse().expect("an address"),
@@ -394,7 +405,7 @@ async fn of_a_hundred_uses_of_a_token_one_gets_a_certificate() {
 
 #[actix_rt::test]
 async fn a_revoked_guest_is_let_go_and_a_frozen_one_times_out() {
-    let house = House::new();
+    let house = House::new().await;
     let mut guest = house.guest().await;
     guest.signal(nix::sys::signal::Signal::SIGSTOP);
     let frozen = house.agents.ping(SERVER, Duration::from_millis(300)).await;

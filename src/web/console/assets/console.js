@@ -1,0 +1,178 @@
+// Makes pages live. Everything works without it; it adds news, ticking times, timelines in place and following output.
+// Parts come rendered and escaped from the server; text from elsewhere is only ever set as text.
+"use strict";
+(() => {
+  const live = document.getElementById("live");
+  const word = document.getElementById("live-word");
+  const clock = document.getElementById("clock");
+  const target = document.querySelector("[data-live]");
+  let skew = 0; // server time minus ours, in milliseconds
+  let stream = null;
+  let hidden = null;
+  let ended = false;
+
+  const pad = (n) => String(n).padStart(2, "0");
+  const took = (ms) => {
+    const s = Math.max(0, Math.floor(ms / 1000));
+    if (s < 60) return s + " s";
+    if (s < 3600) return Math.floor(s / 60) + " m" + (s % 60 ? " " + (s % 60) + " s" : "");
+    if (s < 86400) return Math.floor(s / 3600) + " h" + (Math.floor((s % 3600) / 60) ? " " + Math.floor((s % 3600) / 60) + " m" : "");
+    return Math.floor(s / 86400) + " d";
+  };
+
+  const say = (state, text) => {
+    if (!live) return;
+    live.dataset.state = state;
+    if (word.textContent !== text) word.textContent = text;
+  };
+
+  setInterval(() => {
+    if (document.hidden) return;
+    const now = Date.now() + skew;
+    for (const el of document.querySelectorAll("[data-since]")) {
+      if (el.dataset.since) el.textContent = took(now - Number(el.dataset.since));
+    }
+    if (clock) {
+      const at = new Date(now);
+      clock.textContent = pad(at.getUTCHours()) + ":" + pad(at.getUTCMinutes()) + ":" + pad(at.getUTCSeconds());
+      clock.dateTime = at.toISOString();
+    }
+  }, 1000);
+
+  const parse = (html) => {
+    // A table part only keeps its shape inside a table.
+    const box = document.createElement("template");
+    box.innerHTML = html;
+    return box.content;
+  };
+
+  const focusKey = (root) => {
+    const at = document.activeElement;
+    return at && root.contains(at) && at.getAttribute("href");
+  };
+  const focusAgain = (root, href) => {
+    if (!href) return;
+    for (const a of root.querySelectorAll("a[href]")) if (a.getAttribute("href") === href) return a.focus({ preventScroll: true });
+  };
+
+  // --- timelines in a list
+  const filling = new WeakMap();
+  const fill = async (details) => {
+    if (filling.get(details)) { filling.set(details, 2); return; }
+    filling.set(details, 1);
+    try {
+      const answer = await fetch("/console/jobs/" + encodeURIComponent(details.dataset.timeline) + "/timeline", { credentials: "same-origin" });
+      if (answer.ok && !answer.redirected) details.querySelector(".fill").replaceChildren(parse(await answer.text()));
+    } catch { /* the link inside still leads to the job */ }
+    const again = filling.get(details) === 2;
+    filling.delete(details);
+    if (again) setTimeout(() => details.open && fill(details), 300);
+  };
+  document.addEventListener("toggle", (event) => {
+    const details = event.target;
+    if (details.open && details.dataset && details.dataset.timeline) fill(details);
+  }, true);
+
+  // --- lists
+  let newer = 0;
+  const rows = (data) => {
+    for (const row of data.rows) {
+      const old = document.querySelector('tbody[data-job="' + Number(row.id) + '"]');
+      if (!old) {
+        const table = document.getElementById("jobs");
+        const newest = table ? Number(table.dataset.newest) : 0;
+        if (row.fits && row.id > newest && !seenNew.has(row.id)) { seenNew.add(row.id); newer += 1; }
+        continue;
+      }
+      if (Number(old.dataset.version) >= row.version) continue;
+      const fresh = parse(row.html).querySelector("tbody");
+      if (!fresh) continue;
+      const href = focusKey(old);
+      old.rows[0].replaceWith(fresh.rows[0]);
+      old.dataset.version = row.version;
+      old.dataset.state = fresh.dataset.state;
+      focusAgain(old, href);
+      const details = old.querySelector("details[data-timeline]");
+      if (details && details.open) fill(details);
+    }
+    const news = document.getElementById("news");
+    if (news && (newer || data.many)) {
+      news.hidden = false;
+      news.querySelector("a").textContent = newer ? "Show " + newer + " newer job" + (newer === 1 ? "" : "s") : "Show the list as it is now";
+    }
+  };
+  const seenNew = new Set();
+
+  // --- one job
+  const job = (data) => {
+    const root = document.getElementById("job");
+    if (!root || Number(root.dataset.version) > data.version || !data.html) return;
+    const open = [...root.querySelectorAll("details")].map((d) => d.open);
+    const href = focusKey(root);
+    root.replaceChildren(parse(data.html));
+    root.dataset.version = data.version;
+    root.querySelectorAll("details").forEach((d, i) => { d.open = Boolean(open[i]); });
+    focusAgain(root, href);
+    if (data.ended) {
+      ended = true;
+      for (const form of document.querySelectorAll('form[action$="/cancel"]')) form.hidden = true;
+    }
+  };
+
+  // --- output, by byte offset
+  const decoders = new WeakMap();
+  const shown = (text) => text.replace(/\u001b/g, "␛").replace(/[\u202a-\u202e\u2066-\u2069\u200e\u200f]/g, (c) => "⟨U+" + c.charCodeAt(0).toString(16).toUpperCase() + "⟩").replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]/g, "\ufffd");
+  const follow = async (pre) => {
+    for (let rounds = 0; rounds < 16; rounds += 1) {
+      const answer = await fetch(pre.dataset.output + "&limit=65536&from=" + pre.dataset.from, { credentials: "same-origin" });
+      if (!answer.ok || answer.redirected) return;
+      const bytes = new Uint8Array(await answer.arrayBuffer());
+      if (!bytes.length) return;
+      if (!decoders.has(pre)) decoders.set(pre, new TextDecoder());
+      const atEnd = pre.scrollHeight - pre.scrollTop - pre.clientHeight < 24;
+      pre.append(shown(decoders.get(pre).decode(bytes, { stream: true })));
+      pre.dataset.from = Number(pre.dataset.from) + bytes.length;
+      if (atEnd) pre.scrollTop = pre.scrollHeight;
+    }
+  };
+  const outputs = [...document.querySelectorAll("[data-output]")];
+  let reading = false;
+  const readOutputs = async () => {
+    if (reading || document.hidden) return;
+    reading = true;
+    const last = ended;
+    try { for (const pre of outputs) await follow(pre); } catch { /* the next round reads on */ }
+    reading = false;
+    if (last && timer) { clearInterval(timer); timer = null; }
+  };
+  let timer = outputs.length ? setInterval(readOutputs, 1000) : null;
+
+  // --- the stream
+  const open = () => {
+    if (!target || stream || ended) return;
+    stream = new EventSource(target.dataset.live);
+    const on = (name, then) => stream.addEventListener(name, (event) => {
+      const data = JSON.parse(event.data);
+      if (data.now) skew = data.now - Date.now();
+      say("on", "Live");
+      then(data);
+      if (ended) { close(); say("off", "Ended"); }
+    });
+    on("hello", () => {});
+    on("rows", rows);
+    on("counts", (data) => { const box = document.getElementById("facets"); if (box && data.html && !focusKey(box)) box.replaceChildren(parse(data.html)); });
+    on("job", job);
+    stream.onerror = () => {
+      say("lost", "Not live since " + (clock ? clock.textContent : "now") + ", trying again");
+      // A refused stream (session over, too many) is not tried again by the browser itself.
+      if (stream && stream.readyState === EventSource.CLOSED) { stream = null; setTimeout(open, 4000); }
+    };
+  };
+  const close = () => { if (stream) { stream.close(); stream = null; } };
+  document.addEventListener("visibilitychange", () => {
+    clearTimeout(hidden);
+    if (document.hidden) hidden = setTimeout(() => { close(); say("off", "Not live"); }, 60000);
+    else open();
+  });
+  open();
+})();

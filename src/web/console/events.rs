@@ -1,0 +1,177 @@
+//! What keeps pages live: one stream a page, of a list or of one job. It carries rendered parts.
+
+use std::collections::HashMap;
+
+use actix_web::{HttpRequest, HttpResponse, ResponseError as _, web};
+use askama::Template as _;
+use serde_json::{Value, json};
+use tokio::sync::broadcast;
+use tokio::time::{Duration, Instant};
+
+use super::door;
+use super::pages::{Facets, FacetsPart, filter_of};
+use super::show::{JobLive, Row, RowPart};
+use crate::access::{Action, Resource, Verb};
+use crate::model::{CustomerId, JobId, JobUid, Micros};
+use crate::store::provisioning::job::{self, Filter, Job, JobRow};
+use crate::store::provisioning::view;
+use crate::store::{self, Store};
+use crate::web::live::{Gone, Line, Woken};
+use crate::web::rest::{Problem, jobs as api};
+use crate::web::{Fault, State};
+
+/// Rows read again at once; when more changed, the page is told to load anew.
+const BATCH: i64 = 200;
+/// Commits may become visible later than the time they carry: so far back is read again.
+const OVERLAP: Duration = Duration::from_secs(5);
+/// Counts of states are read at most this often.
+const COUNTS: Duration = Duration::from_secs(2);
+/// Versions remembered, so that a row is not sent twice.
+const REMEMBERED: usize = 2000;
+
+/// The stream of a page.
+pub(super) async fn events(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Fault> {
+    match opened(&request, &state).await {
+        Ok(answer) => Ok(answer),
+        Err(problem) => Ok(problem.of(&request).error_response()),
+    }
+}
+
+async fn opened(request: &HttpRequest, state: &State) -> Result<HttpResponse, Problem> {
+    let visitor = door::visitor(request, state).await?;
+    let visitor =
+        visitor.ok_or_else(|| Fault::forbidden("no-session", "the session is over; log in again"))?;
+    visitor.principal.must(Action::new(Verb::Read, Resource::Job))?;
+    let customer = visitor.principal.customer;
+    let (store, changes) = (state.store.clone(), state.registry.changes());
+    let query = web::Query::<HashMap<String, String>>::from_query(request.query_string());
+    let one = query.ok().and_then(|query| query.get("job").cloned());
+    let Some(one) = one else {
+        let (filter, kind, word) = list_of(request);
+        let (line, answer) = Line::open(state.streams.seat(&visitor.seat())?);
+        let list = List { store, customer, filter, kind, state: word, sent: HashMap::new(), counted: None };
+        actix_web::rt::spawn(async move { list.run(line, changes).await.is_err() });
+        return Ok(answer);
+    };
+    let id = one.parse().ok().map(JobId).ok_or_else(|| Problem::absent("job", "there is no such job"))?;
+    let uid = api::find(state, customer, id).await?.job.uid;
+    let (line, answer) = Line::open(state.streams.seat(&visitor.seat())?);
+    actix_web::rt::spawn(async move { follow(store, uid, line, changes).await.is_err() });
+    Ok(answer)
+}
+
+fn list_of(request: &HttpRequest) -> (Filter, String, String) {
+    let (filter, state, kind, _) = filter_of(request);
+    (filter, kind, state)
+}
+
+/// Sends the live part of one job's page at each change, until the job ends.
+async fn follow(
+    store: Store,
+    uid: JobUid,
+    mut line: Line,
+    mut changes: broadcast::Receiver<JobUid>,
+) -> Result<(), Gone> {
+    let mut sent: Option<(i64, usize)> = None;
+    loop {
+        let read = store.read(move |c| Ok((job::history(c, uid)?, view::now(c)?))).await;
+        if let Ok((Some(history), now)) = read {
+            // Evidence may come without a change of the job's own row.
+            let mark = (history.job.version, history.evidence.len());
+            let ended = history.job.ended_at.is_some();
+            if sent.replace(mark) != Some(mark) {
+                let html = rendered(JobLive::of(&history, now).render());
+                let id = history.job.id;
+                let data =
+                    json!({ "now": now.millis(), "id": id, "version": mark.0, "html": html, "ended": ended });
+                line.event("job", None, &data).await?;
+            }
+            if ended {
+                return Ok(());
+            }
+        }
+        while let Woken::Changed(found) = line.next(&mut changes).await? {
+            if found.contains(&uid) {
+                break;
+            }
+        }
+    }
+}
+
+fn rendered(html: Result<String, askama::Error>) -> Option<String> {
+    html.inspect_err(|error| log::error!("a part of a page could not be rendered: {error}")).ok()
+}
+
+/// The stream of a list.
+struct List {
+    store: Store,
+    customer: CustomerId,
+    filter: Filter,
+    kind: String,
+    state: String,
+    /// Last version sent of each job.
+    sent: HashMap<String, i64>,
+    counted: Option<Instant>,
+}
+
+impl List {
+    async fn run(mut self, mut line: Line, mut changes: broadcast::Receiver<JobUid>) -> Result<(), Gone> {
+        let now = self.store.read(view::now).await.unwrap_or_else(|_| Micros::wall());
+        let mut since = now;
+        // Everything up to now is on the page already, but for what is committed late.
+        line.event("hello", None, &json!({ "now": now.millis() })).await?;
+        loop {
+            line.next(&mut changes).await?;
+            match self.changed(since).await {
+                Ok((rows, now)) => {
+                    since = now;
+                    self.tell(&mut line, &rows, now).await?;
+                }
+                Err(error) => log::debug!("a stream of jobs could not be read: {error}"),
+            }
+        }
+    }
+
+    async fn changed(&self, since: Micros) -> Result<(Vec<JobRow>, Micros), store::Error> {
+        let (customer, from) = (self.customer, since.minus(OVERLAP));
+        self.store.read(move |c| Ok((job::changed_since(c, customer, from, BATCH)?, view::now(c)?))).await
+    }
+
+    async fn tell(&mut self, line: &mut Line, rows: &[JobRow], now: Micros) -> Result<(), Gone> {
+        let many = i64::try_from(rows.len()).is_ok_and(|n| n >= BATCH);
+        let shown: Vec<Value> = rows.iter().filter_map(|row| self.part(row, now)).collect();
+        if !shown.is_empty() || many {
+            let data = json!({ "now": now.millis(), "rows": shown, "many": many });
+            line.event("rows", None, &data).await?;
+            self.counts(line).await?;
+        }
+        Ok(())
+    }
+
+    /// A row rendered, unless this version was sent.
+    fn part(&mut self, row: &JobRow, now: Micros) -> Option<Value> {
+        if self.sent.len() >= REMEMBERED {
+            self.sent.clear();
+        }
+        if self.sent.insert(row.uid.clone(), row.version) == Some(row.version) {
+            return None;
+        }
+        let job = Job::try_from(row.clone()).ok()?;
+        let fits = (self.filter.states.is_empty() || self.filter.states.contains(&job.state))
+            && self.filter.kind.is_none_or(|kind| kind == job.params.kind());
+        let html = rendered(RowPart { job: Row::of(&job, now) }.render())?;
+        Some(json!({ "id": job.id, "version": job.version, "fits": fits, "html": html }))
+    }
+
+    async fn counts(&mut self, line: &mut Line) -> Result<(), Gone> {
+        if self.counted.is_some_and(|at| at.elapsed() < COUNTS) {
+            return Ok(());
+        }
+        self.counted = Some(Instant::now());
+        let customer = self.customer;
+        let Ok(counts) = self.store.read(move |c| view::counts(c, customer)).await else { return Ok(()) };
+        let facets = Facets::of(&counts, &self.kind, &self.state);
+        let html = rendered(FacetsPart { facets }.render());
+        line.event("counts", None, &json!({ "html": html })).await
+    }
+}
