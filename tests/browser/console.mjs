@@ -35,7 +35,7 @@ async function launchIsSeen(page, house) {
     await until(`the timeline says "${text}"`, async () => (await story.innerText()).includes(text));
   }
   await until("the row is complete", async () => (await row.getAttribute("data-state")) === "complete");
-  await until("the sentence counts it", async () => /1 (job )?complete|1 ended|finished/.test(await page.textContent("#lead")));
+  await until("the sentence counts it", async () => /1 has ended/.test(await page.textContent("#answer")));
   await unmoved(page);
   return job;
 }
@@ -93,6 +93,33 @@ async function newRowsWait(page, house) {
   await unmoved(page);
 }
 
+async function fleet(eyes, page, house, server) {
+  begin("servers, agents and actors: lists that stay fresh, and a command from a form");
+  await page.goto(`${house.ready.consoleUrl}actors`);
+  await mark(page);
+  await until("live", async () => (await page.textContent("#live-word")) === "Live");
+  assert.match(await page.textContent("#lead"), /^All actors run\./);
+  assert.ok(await page.locator("table[data-refresh] tr[data-key]").count() > 4);
+  await eyes.pictures(page, "actors");
+  await eyes.accessible(page, "actors");
+  await page.goto(`${house.ready.consoleUrl}agents`);
+  assert.match(await page.innerText("main"), /accepted/);
+  await eyes.pictures(page, "agents");
+  await page.goto(`${house.ready.consoleUrl}servers`);
+  assert.ok((await page.innerText("main")).includes(HOSTILE));
+  await eyes.pictures(page, "servers");
+  await eyes.accessible(page, "servers");
+  await page.click(`a[href="/servers/${server}"]`);
+  await page.waitForURL(`**/servers/${server}`);
+  await eyes.pictures(page, "server");
+  await eyes.accessible(page, "server");
+  await page.fill("#command", "/bin/echo 'from  the form' <b>");
+  await page.press("#command", "Enter");
+  await page.waitForURL("**/jobs/*");
+  const out = page.locator("pre[data-output*='stdout']");
+  await until("its output", async () => (await out.innerText()).includes("from  the form <b>"), 30_000);
+}
+
 async function withoutScript(eyes, house, job) {
   begin("it works without script");
   const page = await eyes.context.newPage();
@@ -127,6 +154,7 @@ async function everything(eyes, house) {
   await newRowsWait(page, house);
   await eyes.pictures(page, "jobs");
   await eyes.accessible(page, "jobs");
+  await fleet(eyes, page, house, servers.server);
   await withoutScript(eyes, house, ran);
 }
 

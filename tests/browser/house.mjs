@@ -67,7 +67,7 @@ export class House {
   async submit(kind, ...args) {
     const flags = ["--ready-file", this.readyFile, "--json"];
     const { stdout } = await run(this.program, ["jobs", "submit", kind, ...flags, ...args]);
-    return JSON.parse(stdout.trim().split("\n")[0]).id;
+    return JSON.parse(stdout).id;
   }
 
   launch(name) {

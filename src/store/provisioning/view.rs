@@ -2,6 +2,7 @@
 
 use diesel::prelude::*;
 
+use super::job::JobRow;
 use super::schema::{guest_command, job, output};
 use crate::model::{CustomerId, JobUid, Micros};
 use crate::store::AnyConnection;
@@ -16,6 +17,19 @@ pub fn counts(connection: &mut AnyConnection, customer: CustomerId) -> QueryResu
         .group_by(job::state)
         .select((job::state, diesel::dsl::count_star()))
         .load(connection)
+}
+
+/// The open job of a tenant that was asked for first.
+///
+/// # Errors
+/// What the database reports.
+pub fn oldest_open(connection: &mut AnyConnection, customer: CustomerId) -> QueryResult<Option<JobRow>> {
+    job::table
+        .filter(job::customer.eq(customer.0).and(job::ended_at.is_null()))
+        .order(job::id.asc())
+        .select(JobRow::as_select())
+        .first(connection)
+        .optional()
 }
 
 /// The database's clock.

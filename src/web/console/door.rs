@@ -142,11 +142,13 @@ struct Door<'a> {
 
 #[derive(Default, serde::Deserialize)]
 #[serde(default)]
-struct Form {
+pub(super) struct Form {
     login: String,
     password: String,
     next: String,
-    csrf: String,
+    pub(super) csrf: String,
+    /// A command line, from the page of a server.
+    pub(super) command: String,
 }
 
 /// The login form.
@@ -191,10 +193,10 @@ pub(super) async fn with_csrf(
     payload: web::Payload,
     state: &State,
     visitor: &Visitor,
-) -> Result<(), Fault> {
+) -> Result<Form, Fault> {
     let form = read_form(request, payload, state).await?;
     if same(&form.csrf, &visitor.csrf) {
-        return Ok(());
+        return Ok(form);
     }
     Err(Fault::forbidden(
         "stale-form",

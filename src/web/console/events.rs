@@ -6,10 +6,11 @@ use actix_web::{HttpRequest, HttpResponse, ResponseError as _, web};
 use askama::Template as _;
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
-use tokio::time::{Duration, Instant};
+use tokio::time::{Duration, Instant, timeout_at};
 
+use super::answer::Answer;
 use super::door;
-use super::pages::{Facets, FacetsPart, filter_of};
+use super::list::{Facets, FacetsPart, filter_of};
 use super::show::{JobLive, Row, RowPart};
 use crate::access::{Action, Resource, Verb};
 use crate::model::{CustomerId, JobId, JobUid, Micros};
@@ -45,11 +46,12 @@ async fn opened(request: &HttpRequest, state: &State) -> Result<HttpResponse, Pr
     let customer = visitor.principal.customer;
     let (store, changes) = (state.store.clone(), state.registry.changes());
     let query = web::Query::<HashMap<String, String>>::from_query(request.query_string());
-    let one = query.ok().and_then(|query| query.get("job").cloned());
+    let query = query.map(web::Query::into_inner).unwrap_or_default();
+    let (one, feed) = (query.get("job").cloned(), query.contains_key("feed"));
     let Some(one) = one else {
         let (filter, kind, word) = list_of(request);
         let (line, answer) = Line::open(state.streams.seat(&visitor.seat())?);
-        let list = List { store, customer, filter, kind, state: word, sent: HashMap::new(), counted: None };
+        let list = List { store, customer, filter, kind, state: word, sent: HashMap::new(), counted: None, owed: false, feed };
         actix_web::rt::spawn(async move { list.run(line, changes).await.is_err() });
         return Ok(answer);
     };
@@ -112,6 +114,10 @@ struct List {
     /// Last version sent of each job.
     sent: HashMap<String, i64>,
     counted: Option<Instant>,
+    /// Whether counts changed since they were told.
+    owed: bool,
+    /// Whether the page shows more than the list.
+    feed: bool,
 }
 
 impl List {
@@ -121,7 +127,14 @@ impl List {
         // Everything up to now is on the page already, but for what is committed late.
         line.event("hello", None, &json!({ "now": now.millis() })).await?;
         loop {
-            line.next(&mut changes).await?;
+            match self.counted.filter(|_| self.owed) {
+                // What was told last is old by now; it is told anew even when nothing else happens.
+                Some(at) => match timeout_at(at + COUNTS, line.next(&mut changes)).await {
+                    Ok(woken) => drop(woken?),
+                    Err(_) => self.counts(&mut line).await?,
+                },
+                None => drop(line.next(&mut changes).await?),
+            }
             match self.changed(since).await {
                 Ok((rows, now)) => {
                     since = now;
@@ -143,6 +156,7 @@ impl List {
         if !shown.is_empty() || many {
             let data = json!({ "now": now.millis(), "rows": shown, "many": many });
             line.event("rows", None, &data).await?;
+            self.owed = true;
             self.counts(line).await?;
         }
         Ok(())
@@ -168,10 +182,15 @@ impl List {
             return Ok(());
         }
         self.counted = Some(Instant::now());
+        self.owed = false;
         let customer = self.customer;
-        let Ok(counts) = self.store.read(move |c| view::counts(c, customer)).await else { return Ok(()) };
+        let read = self.store.read(move |c| {
+            Ok((view::counts(c, customer)?, view::oldest_open(c, customer)?, view::now(c)?))
+        });
+        let Ok((counts, oldest, now)) = read.await else { return Ok(()) };
+        let answer = rendered(Answer::of(&counts, oldest, now, self.feed).render());
         let facets = Facets::of(&counts, &self.kind, &self.state);
         let html = rendered(FacetsPart { facets }.render());
-        line.event("counts", None, &json!({ "html": html })).await
+        line.event("counts", None, &json!({ "html": html, "answer": answer })).await
     }
 }

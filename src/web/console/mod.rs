@@ -3,10 +3,16 @@
 //! Everything shown goes through escaping templates and, where it comes from outside, through [`words::plain`]; no
 //! page has inline script or style, and the policy sent with each says so to the browser.
 
+mod actors;
+mod answer;
 mod assets;
 mod door;
 mod events;
+mod fleet;
+mod frame;
+mod list;
 mod pages;
+mod server;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -35,12 +41,17 @@ pub fn configure(config: &mut web::ServiceConfig) {
         .route("/login", web::post().to(door::login))
         .route("/logout", web::post().to(door::logout))
         // --- pages
-        .route("/", web::get().to(pages::jobs))
-        .route("/jobs", web::get().to(pages::jobs))
+        .route("/", web::get().to(list::jobs))
+        .route("/jobs", web::get().to(list::jobs))
         .route("/jump", web::get().to(pages::jump))
         .route("/jobs/{id}", web::get().to(pages::job))
         .route("/jobs/{id}/output", web::get().to(pages::output))
         .route("/jobs/{id}/cancel", web::post().to(pages::cancel))
+        .route("/servers", web::get().to(fleet::servers))
+        .route("/servers/{id}", web::get().to(server::server))
+        .route("/servers/{id}/run", web::post().to(server::run))
+        .route("/agents", web::get().to(fleet::agents))
+        .route("/actors", web::get().to(actors::actors))
         // --- what keeps them live
         .route("/console/events", web::get().to(events::events))
         .route("/console/jobs/{id}/timeline", web::get().to(pages::timeline))

@@ -83,7 +83,7 @@ async fn pages_show_jobs_escaped_and_under_a_strict_policy() {
     assert_eq!(list.status, 200);
     let policy = list.headers.get("content-security-policy").expect("set").to_str().expect("text");
     assert!(policy.starts_with("default-src 'none'; script-src 'self';"), "{policy}");
-    assert!(list.text.contains("data-live=\"/console/events?all=1\""), "{}", list.text);
+    assert!(list.text.contains("data-live=\"/console/events?feed=1\""), "{}", list.text);
     assert!(list.text.contains(&format!("data-job=\"{id}\"")), "{}", list.text);
     let one = page(&rig, &session, &format!("/jobs/{id}")).await;
     assert!(one.status == 200 && one.text.contains("data-what=\"accepted\""), "{}", one.text);

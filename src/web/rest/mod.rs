@@ -7,7 +7,7 @@ mod launch;
 pub(super) mod lists;
 mod problem;
 pub mod show;
-mod submit;
+pub(super) mod submit;
 #[cfg(test)]
 pub(super) mod tests;
 

@@ -17,7 +17,7 @@ use crate::model::{
     ServerParams,
 };
 use crate::store::AnyConnection;
-use crate::store::provisioning::accept::Submit;
+use crate::store::provisioning::accept::{Entry, Submit};
 use crate::store::provisioning::sequence::Sequence;
 use crate::store::provisioning::{catalog, job, server};
 use crate::web::{Fault, State};
@@ -130,16 +130,29 @@ async fn accepted(
 ) -> Result<HttpResponse, Problem> {
     // The weakest right first: who may not even look at jobs learns nothing about bodies.
     let (caller, bytes) = admit(request, payload, state, Action::new(Verb::Read, Resource::Job)).await?;
-    let asked = Asked::read(&bytes)?;
-    caller.principal.must(asked.action())?;
+    let found = put(state, &caller.principal, caller.entry(), &bytes).await?;
+    Ok(HttpResponse::Accepted()
+        .insert_header((LOCATION, format!("/api/v1/jobs/{}", found.id)))
+        .json(show::job(&found)))
+}
+
+/// Understands a body, checks that `who` may ask for it, and makes the job durable: what the API and the console share.
+pub(in crate::web) async fn put(
+    state: &State,
+    who: &Principal,
+    entry: Entry,
+    bytes: &[u8],
+) -> Result<job::Job, Problem> {
+    let asked = Asked::read(bytes)?;
+    who.must(asked.action())?;
     let (limit, priority) = (asked.limit(), asked.priority);
-    let (params, description) = resolved(asked.what, &caller.principal, state).await?;
+    let (params, description) = resolved(asked.what, who, state).await?;
     let submit = Submit {
-        entry: caller.entry(),
+        entry,
         uid: JobUid::random(),
         id: JobId(state.sequencer.next(Sequence::Job).await?),
-        account: caller.principal.account,
-        person: caller.principal.person,
+        account: who.account,
+        person: who.person,
         server: params.server(),
         description,
         priority,
@@ -150,10 +163,7 @@ async fn accepted(
     let uid = made.uid;
     let row = state.store.read(move |c| job::by_uid(c, uid)).await?;
     let row = row.ok_or_else(|| Fault::not_found(format!("job {} was accepted but is gone", made.id)))?;
-    let found = job::Job::try_from(row)?;
-    Ok(HttpResponse::Accepted()
-        .insert_header((LOCATION, format!("/api/v1/jobs/{}", made.id)))
-        .json(show::job(&found)))
+    Ok(job::Job::try_from(row)?)
 }
 
 /// Looks everything up that is named, among the tenant's own.

@@ -73,15 +73,51 @@
     if (details.open && details.dataset && details.dataset.timeline) fill(details);
   }, true);
 
-  // --- lists
-  let newer = 0;
+  // --- lists: what stands there stands still; new rows come when asked for, or while nobody is in the list
+  const list = document.getElementById("list");
+  const waiting = new Map();
+  let many = false;
+  const touched = () => list.matches(":hover") || list.contains(document.activeElement) || window.scrollY > 200;
+  const insert = (row) => {
+    const table = document.getElementById("jobs");
+    const fresh = parse(row.html).querySelector("tbody");
+    if (!fresh) return;
+    const after = [...table.tBodies].find((body) => Number(body.dataset.job) < row.id);
+    table.insertBefore(fresh, after || null);
+    table.dataset.newest = Math.max(row.id, Number(table.dataset.newest));
+    table.closest(".scroll").hidden = false;
+    document.getElementById("empty").hidden = true;
+    fresh.classList.add("fresh");
+    if (table.tBodies.length > 300) table.tBodies[table.tBodies.length - 1].remove();
+    return fresh;
+  };
+  const letIn = () => {
+    const bodies = [...waiting.values()].sort((a, b) => a.id - b.id).map(insert);
+    waiting.clear();
+    // One timeline follows by itself: that of the newest job.
+    const newest = bodies.at(-1);
+    if ("feed" in list.dataset && newest && !list.querySelector("details[open]:not([data-auto])")) {
+      for (const old of list.querySelectorAll("details[data-auto]")) { old.open = false; delete old.dataset.auto; }
+      const details = newest.querySelector("details");
+      details.dataset.auto = "";
+      details.open = true;
+    }
+  };
+  const tell = () => {
+    const link = document.querySelector("#news a");
+    if (!link) return;
+    const n = waiting.size;
+    link.hidden = !n && !many;
+    link.textContent = many ? "Show the list as it is now" : "Show " + n + " newer job" + (n === 1 ? "" : "s");
+  };
   const rows = (data) => {
+    many = many || data.many;
     for (const row of data.rows) {
       const old = document.querySelector('tbody[data-job="' + Number(row.id) + '"]');
       if (!old) {
-        const table = document.getElementById("jobs");
-        const newest = table ? Number(table.dataset.newest) : 0;
-        if (row.fits && row.id > newest && !seenNew.has(row.id)) { seenNew.add(row.id); newer += 1; }
+        const newest = Number(document.getElementById("jobs").dataset.newest);
+        if ((row.fits && row.id > newest) || waiting.has(row.id)) waiting.set(row.id, row);
+        if (waiting.size > 200) many = true;
         continue;
       }
       if (Number(old.dataset.version) >= row.version) continue;
@@ -95,13 +131,58 @@
       const details = old.querySelector("details[data-timeline]");
       if (details && details.open) fill(details);
     }
-    const news = document.getElementById("news");
-    if (news && (newer || data.many)) {
-      news.hidden = false;
-      news.querySelector("a").textContent = newer ? "Show " + newer + " newer job" + (newer === 1 ? "" : "s") : "Show the list as it is now";
+    if (waiting.size && !many && (("feed" in list.dataset && !touched()) || document.getElementById("jobs").tBodies.length === 0)) letIn();
+    tell();
+  };
+  const news = document.querySelector("#news a");
+  if (news) news.addEventListener("click", (event) => {
+    if (many || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    letIn();
+    tell();
+  });
+  const counts = (data) => {
+    for (const [id, html] of [["facets", data.html], ["answer", data.answer]]) {
+      const box = document.getElementById(id);
+      if (box && html && !focusKey(box)) box.replaceChildren(parse(html));
     }
   };
-  const seenNew = new Set();
+
+  // --- tables that are read again: cells change in place, rows keep their place
+  const refreshed = [...document.querySelectorAll("table[data-refresh]")];
+  const merge = (old, fresh) => {
+    const body = old.tBodies[0];
+    const next = new Map([...fresh.tBodies[0].rows].map((row) => [row.dataset.key, row]));
+    for (const row of body.rows) {
+      const now = next.get(row.dataset.key);
+      next.delete(row.dataset.key);
+      row.classList.toggle("gone", !now);
+      if (!now || row.contains(document.activeElement)) continue;
+      [...row.cells].forEach((cell, i) => {
+        if (now.cells[i] && cell.innerHTML !== now.cells[i].innerHTML) cell.replaceChildren(...now.cells[i].cloneNode(true).childNodes);
+      });
+    }
+    for (const row of next.values()) body.append(document.importNode(row, true));
+  };
+  const again = async () => {
+    if (document.hidden) return;
+    try {
+      const answer = await fetch(location.href, { credentials: "same-origin" });
+      if (!answer.ok || answer.redirected) throw new Error("not answered");
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const tables = page.querySelectorAll("table[data-refresh]");
+      refreshed.forEach((old, i) => tables[i] && merge(old, tables[i]));
+      for (const el of document.querySelectorAll("[data-fresh]")) {
+        const now = page.getElementById(el.id);
+        if (now && now.textContent !== el.textContent) el.textContent = now.textContent;
+      }
+      skew = Date.parse(page.getElementById("clock").dateTime) - Date.now();
+      say("on", "Live");
+    } catch {
+      if (live.dataset.state !== "lost") say("lost", "Not live since " + clock.textContent + ", trying again");
+    }
+  };
+  if (refreshed.length) { say("on", "Live"); setInterval(again, 2000); }
 
   // --- one job
   const job = (data) => {
@@ -160,7 +241,7 @@
     });
     on("hello", () => {});
     on("rows", rows);
-    on("counts", (data) => { const box = document.getElementById("facets"); if (box && data.html && !focusKey(box)) box.replaceChildren(parse(data.html)); });
+    on("counts", counts);
     on("job", job);
     stream.onerror = () => {
       say("lost", "Not live since " + (clock ? clock.textContent : "now") + ", trying again");
