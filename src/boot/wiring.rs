@@ -59,14 +59,9 @@ impl Wiring<'_> {
         let mut clouds = Clouds::new();
         clouds.insert(seed::CLOUD, Arc::clone(cloud) as Arc<dyn crate::cloud::Provider>);
         let limits = &self.config.jobs;
-        let rows = SqlStore::new(
-            self.store.clone(),
-            self.sequencer.clone(),
-            self.boot,
-            changes.clone(),
-            self.metrics.clone(),
-        );
+        let rows = SqlStore::new(self.store.clone(), self.sequencer.clone(), self.boot, changes.clone());
         let ports = Ports {
+            metrics: self.metrics.clone(),
             clock: Arc::new(SystemClock),
             store: Arc::new(rows),
             queue: Arc::new(Embedded::new()),

@@ -14,6 +14,7 @@ use crate::model::{
     AccountId, AttemptUid, Boot, CloudId, CustomerId, JobState, JobUid, Micros, RegionId, ServerId,
 };
 use crate::mq::Queue;
+use crate::ops::Metrics;
 use crate::store::provisioning::agent::{NewAgent, NewCommand};
 use crate::store::provisioning::job::{Attempt, History};
 use crate::store::provisioning::server::ServerRow;
@@ -234,6 +235,8 @@ pub struct Ports {
     pub install: Arc<Key>,
     /// Seals stored requests.
     pub ring: Arc<KeyRing>,
+    /// Figures.
+    pub metrics: Metrics,
     /// Limits.
     pub limits: Limits,
     /// Longest wait for one cloud call.

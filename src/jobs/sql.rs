@@ -8,7 +8,6 @@ use tokio::sync::broadcast;
 
 use super::ports::{Applied, Change, Clock, JobStore, Place};
 use crate::model::{AccountId, Boot, CloudId, CustomerId, JobUid, Micros, RegionId, ServerId};
-use crate::ops::Metrics;
 use crate::store::provisioning::agent;
 use crate::store::provisioning::job::{self, History};
 use crate::store::provisioning::schema::{account, region};
@@ -70,20 +69,13 @@ pub struct SqlStore {
     sequencer: Sequencer,
     boot: Boot,
     changes: Changes,
-    metrics: Metrics,
 }
 
 impl SqlStore {
     /// Rows written in the name of this life.
     #[must_use]
-    pub const fn new(
-        store: Store,
-        sequencer: Sequencer,
-        boot: Boot,
-        changes: Changes,
-        metrics: Metrics,
-    ) -> Self {
-        Self { store, sequencer, boot, changes, metrics }
+    pub const fn new(store: Store, sequencer: Sequencer, boot: Boot, changes: Changes) -> Self {
+        Self { store, sequencer, boot, changes }
     }
 }
 
@@ -111,13 +103,9 @@ impl JobStore for SqlStore {
     async fn apply(&self, change: Change) -> Result<Applied, Error> {
         let boot = self.boot;
         let job = job_of(&change);
-        let ends = if let Change::End(end) = &change { Some(end.state) } else { None };
         let applied = self.store.write(move |c| apply(c, boot, &change)).await?;
         if applied == Applied::Done {
             self.changes.tell(job);
-            if let Some(state) = ends {
-                self.metrics.job_ended("job", state.as_str());
-            }
         }
         Ok(applied)
     }

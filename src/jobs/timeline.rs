@@ -304,7 +304,8 @@ mod tests {
         let uid = history.job.uid;
         let boot = Boot::random();
         history.job.owner = Some(boot);
-        assert!(timeline(&history)[1].text.contains(&boot.to_string()[..8]));
+        let start: String = boot.to_string().chars().take(8).collect();
+        assert!(timeline(&history)[1].text.contains(&start));
         history.attempts[0].outcome = AttemptOutcome::Refused;
         history.attempts[0].class = Some(ErrorClass::Throttled);
         history.watches.clear();

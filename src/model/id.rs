@@ -107,7 +107,8 @@ impl FromStr for Uid {
         if text.len() != 32 || !text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
             return Err(invalid());
         }
-        u128::from_str_radix(text, 16).map(|n| Self(n.to_be_bytes())).or_else(|_| Err(invalid()))
+        let number = u128::from_str_radix(text, 16).ok().ok_or_else(invalid)?;
+        Ok(Self(number.to_be_bytes()))
     }
 }
 

@@ -66,8 +66,10 @@ pub enum Error {
     },
 }
 
-/// Arms the place an inherited descriptor names: JSON `{"place", "hits", "log"}`; the process dies by `SIGKILL` at
-/// that hit of the place and leaves a line in the log. In builds with deliberate faults, `sabotage` lists them.
+/// Arms the place an inherited descriptor names.
+///
+/// The descriptor holds JSON `{"place", "hits", "log"}`; the process dies by `SIGKILL` at that hit of the place and
+/// leaves a line in the log. In builds with deliberate faults, `sabotage` lists them.
 ///
 /// # Errors
 /// When the descriptor cannot be read or does not hold an order.

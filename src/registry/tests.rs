@@ -129,9 +129,9 @@ async fn house(deaf: bool) -> House {
     let (changes, metrics, supervisor) = (Changes::new(), Metrics::new(), Supervisor::new(Health::new()));
     let queue: Arc<dyn Queue> =
         if deaf { Arc::new(Deaf(Embedded::new())) } else { Arc::new(Embedded::new()) };
-    let inner =
-        SqlStore::new(store.clone(), Sequencer::new(store.clone()), boot, changes.clone(), metrics.clone());
+    let inner = SqlStore::new(store.clone(), Sequencer::new(store.clone()), boot, changes.clone());
     let ports = Ports {
+        metrics: metrics.clone(),
         clock: Arc::new(SystemClock),
         store: Arc::new(Rows { inner, sevens: AtomicUsize::new(0) }),
         queue: Arc::clone(&queue),

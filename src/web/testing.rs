@@ -82,7 +82,8 @@ impl Rig {
         let registry = registry(&store, &metrics, &ring, &supervisor);
         let health = Health::new();
         let sequencer = Sequencer::new(store.clone());
-        let parts = Parts { store, sequencer, registry, access, user_data: ring, health, metrics, supervisor };
+        let parts =
+            Parts { store, sequencer, registry, access, user_data: ring, health, metrics, supervisor };
         Self { state: State::new(parts, limits), _folder: folder }
     }
 
@@ -99,7 +100,7 @@ impl Rig {
             Err(error) => error.error_response(),
         };
         let (status, headers) = (response.status(), response.headers().clone());
-        let body = actix_web::body::to_bytes(response.into_body()).await.ok().expect("a body");
+        let body = actix_web::body::to_bytes(response.into_body()).await.unwrap_or_default();
         let text = String::from_utf8_lossy(&body).into_owned();
         Answer { status, headers, json: serde_json::from_slice(&body).unwrap_or(Value::Null), text }
     }
@@ -162,8 +163,9 @@ fn registry(store: &Store, metrics: &Metrics, ring: &Arc<KeyRing>, supervisor: &
     let (boot, changes, queue) = (Boot::random(), Changes::new(), Arc::new(Embedded::new()));
     let sequencer = Sequencer::new(store.clone());
     let ports = Ports {
+        metrics: metrics.clone(),
         clock: Arc::new(SystemClock),
-        store: Arc::new(SqlStore::new(store.clone(), sequencer, boot, changes.clone(), metrics.clone())),
+        store: Arc::new(SqlStore::new(store.clone(), sequencer, boot, changes.clone())),
         queue: queue.clone(),
         keys: Arc::new(Nothing),
         clouds: Clouds::new(),

@@ -175,9 +175,9 @@ impl World {
             .expect("a life");
         let mut clouds = Clouds::new();
         clouds.insert(seed::CLOUD, Arc::clone(&self.cloud) as Arc<dyn Provider>);
-        let inner =
-            SqlStore::new(self.store.clone(), self.sequencer.clone(), boot, Changes::new(), Metrics::new());
+        let inner = SqlStore::new(self.store.clone(), self.sequencer.clone(), boot, Changes::new());
         Ports {
+            metrics: Metrics::new(),
             clock: Arc::clone(&self.script) as _,
             store: Arc::new(Rows { inner, script: Arc::clone(&self.script) }),
             queue: Arc::new(Silent),

@@ -46,7 +46,7 @@ enum Next {
 
 /// Runs a job until it needs no actor.
 pub(super) async fn drive(ports: &Ports, uid: JobUid, wake: &Notify) -> Result<(), Error> {
-    let mut driver = Driver { ports, uid, since: ports.clock.now(), unanswered: 0 };
+    let mut driver = Driver { ports, uid, since: ports.clock.now(), unanswered: 0, kind: None };
     loop {
         let next = match driver.advance().await {
             Err(Error::Store { source, .. }) if passing(&source) => {
@@ -76,6 +76,12 @@ const fn passing(error: &store::Error) -> bool {
     )
 }
 
+/// What a change counts as, once it is stored.
+enum Counted {
+    Attempt(&'static str),
+    Job(&'static str),
+}
+
 struct Driver<'a> {
     ports: &'a Ports,
     uid: JobUid,
@@ -83,6 +89,8 @@ struct Driver<'a> {
     since: Micros,
     /// Calls in a row whose answer never came.
     unanswered: i32,
+    /// Kind of the job, as figures name it, once its row was read.
+    kind: Option<&'static str>,
 }
 
 impl Driver<'_> {
@@ -95,12 +103,28 @@ impl Driver<'_> {
     }
 
     async fn apply(&self, change: Change) -> Result<Applied, Error> {
-        self.ports.store.apply(change).await.map_err(|e| self.store(e))
+        let counted = match &change {
+            Change::Close(close) => Some(Counted::Attempt(close.outcome.as_str())),
+            Change::End(end) => Some(Counted::Job(end.state.as_str())),
+            _ => None,
+        };
+        let applied = self.ports.store.apply(change).await.map_err(|e| self.store(e))?;
+        match (applied, counted, self.kind) {
+            (Applied::Done, Some(Counted::Attempt(outcome)), Some(kind)) => {
+                self.ports.metrics.attempt(kind, outcome);
+            }
+            (Applied::Done, Some(Counted::Job(state)), Some(kind)) => {
+                self.ports.metrics.job_ended(kind, state);
+            }
+            _ => {}
+        }
+        Ok(applied)
     }
 
     async fn advance(&mut self) -> Result<Next, Error> {
         let history = self.ports.store.history(self.uid).await.map_err(|e| self.store(e))?;
         let Some(mut history) = history else { return Ok(Next::Release) };
+        self.kind = Some(history.job.params.kind().as_str());
         let promise = match self.promise(&history).await {
             Err(Error::Missing { what, .. }) => return self.nowhere(&history, what).await,
             known => known?,

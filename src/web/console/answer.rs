@@ -74,7 +74,8 @@ mod tests {
     #[test]
     fn the_answer_is_a_sentence() {
         let of = |counts: &[(&str, i64)]| {
-            let counts: Vec<(String, i64)> = counts.iter().map(|(word, n)| ((*word).to_owned(), *n)).collect();
+            let counts: Vec<(String, i64)> =
+                counts.iter().map(|(word, n)| ((*word).to_owned(), *n)).collect();
             Answer::of(&counts, None, Micros(0), true)
         };
         let calm = of(&[("running", 1), ("complete", 1200)]);
@@ -84,7 +85,10 @@ mod tests {
         let worse = of(&[("quarantined", 1), ("unresolved", 1), ("failed", 1)]);
         assert_eq!(worse.lead, "2 jobs need you: nobody knows their outcome. 1 is open, 2 have ended.");
         let html = worse.render().expect("renders");
-        assert!(html.contains("/jobs?state=quarantined,unresolved") && html.contains("1 job failed."), "{html}");
+        assert!(
+            html.contains("/jobs?state=quarantined,unresolved") && html.contains("1 job failed."),
+            "{html}"
+        );
         assert_eq!(of(&[]).lead, "Nothing waits for a person. None are open, none have ended.");
     }
 }

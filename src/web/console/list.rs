@@ -209,13 +209,7 @@ impl List {
             },
             older: last.filter(|_| full).map(|last| href(state, kind, Some(last))),
             command,
-            filter: Typed {
-                is_set,
-                live: live(&list, mark),
-                href: list,
-                state: self.state,
-                kind: self.kind,
-            },
+            filter: Typed { is_set, live: live(&list, mark), href: list, state: self.state, kind: self.kind },
         }
     }
 }
