@@ -153,6 +153,9 @@ mod tests {
     #[test]
     fn a_message_is_named_without_its_path() {
         let shown = of(&actor("backing-off"), Micros(3_000_000));
-        assert_eq!((shown.message.as_str(), shown.since.as_str(), shown.icon), ("Submit", "2.0 s", "unknown"));
+        assert_eq!(
+            (shown.message.as_str(), shown.since.as_str(), shown.icon),
+            ("Submit", "2.0 s", "unknown")
+        );
     }
 }

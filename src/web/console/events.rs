@@ -51,7 +51,17 @@ async fn opened(request: &HttpRequest, state: &State) -> Result<HttpResponse, Pr
     let Some(one) = one else {
         let (filter, kind, word) = list_of(request);
         let (line, answer) = Line::open(state.streams.seat(&visitor.seat())?);
-        let list = List { store, customer, filter, kind, state: word, sent: HashMap::new(), counted: None, owed: false, feed };
+        let list = List {
+            store,
+            customer,
+            filter,
+            kind,
+            state: word,
+            sent: HashMap::new(),
+            counted: None,
+            owed: false,
+            feed,
+        };
         actix_web::rt::spawn(async move { list.run(line, changes).await.is_err() });
         return Ok(answer);
     };
@@ -184,9 +194,9 @@ impl List {
         self.counted = Some(Instant::now());
         self.owed = false;
         let customer = self.customer;
-        let read = self.store.read(move |c| {
-            Ok((view::counts(c, customer)?, view::oldest_open(c, customer)?, view::now(c)?))
-        });
+        let read = self
+            .store
+            .read(move |c| Ok((view::counts(c, customer)?, view::oldest_open(c, customer)?, view::now(c)?)));
         let Ok((counts, oldest, now)) = read.await else { return Ok(()) };
         let answer = rendered(Answer::of(&counts, oldest, now, self.feed).render());
         let facets = Facets::of(&counts, &self.kind, &self.state);

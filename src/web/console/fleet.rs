@@ -71,7 +71,11 @@ impl Server {
             status: words::plain(&status.to_lowercase()),
             resource: words::plain(&row.provider_id),
             address: row.private_ip.as_deref().map(words::plain).unwrap_or_default(),
-            agent: if row.agent_version > 0 { format!("version {}", row.agent_version) } else { "none".to_owned() },
+            agent: if row.agent_version > 0 {
+                format!("version {}", row.agent_version)
+            } else {
+                "none".to_owned()
+            },
             heard: Ago::of(row.last_contact, now),
             busy: row.busy_by.is_some(),
         }

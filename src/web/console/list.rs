@@ -28,6 +28,7 @@ pub(super) struct Facet {
     pub(super) state: &'static str,
     pub(super) look: Look,
     pub(super) count: String,
+    pub(super) none: bool,
     pub(super) href: String,
     pub(super) on: bool,
 }
@@ -58,6 +59,7 @@ impl Facets {
                 state: wanted.as_str(),
                 look: words::look(*wanted),
                 count: words::count(of(*wanted)),
+                none: of(*wanted) == 0,
                 href: href(wanted.as_str(), kind, None),
                 on: state == wanted.as_str(),
             })
@@ -209,13 +211,7 @@ impl List {
             },
             older: last.filter(|_| full).map(|last| href(state, kind, Some(last))),
             command,
-            filter: Typed {
-                is_set,
-                live: live(&list, mark),
-                href: list,
-                state: self.state,
-                kind: self.kind,
-            },
+            filter: Typed { is_set, live: live(&list, mark), href: list, state: self.state, kind: self.kind },
         }
     }
 }

@@ -133,7 +133,10 @@ mod tests {
     #[test]
     fn a_line_becomes_arguments_and_nothing_is_expanded() {
         assert_eq!(arguments("  /bin/echo  $HOME *").expect("good"), ["/bin/echo", "$HOME", "*"]);
-        assert_eq!(arguments("sh -c 'a \"b\"' \"\" x\"y z\"").expect("good"), ["sh", "-c", "a \"b\"", "", "xy z"]);
+        assert_eq!(
+            arguments("sh -c 'a \"b\"' \"\" x\"y z\"").expect("good"),
+            ["sh", "-c", "a \"b\"", "", "xy z"]
+        );
         assert!(arguments("").expect("good").is_empty());
         assert!(arguments("a 'b").is_err());
     }
