@@ -9,7 +9,7 @@ let step = "";
 const begin = (text) => { step = text; console.log(`- ${text}`); };
 
 async function logIn(page, house) {
-  begin("the door: a wrong password is refused in words, the right one opens");
+  begin("the door sends a visitor to the login form and back");
   await page.goto(house.ready.consoleUrl);
   assert.match(page.url(), /\/login\?next=\//);
   await page.fill("#login", house.ready.consoleUser);
