@@ -9,7 +9,7 @@ let step = "";
 const begin = (text) => { step = text; console.log(`- ${text}`); };
 
 async function logIn(page, house) {
-  begin("the door: a wrong password is refused in words, the right one opens");
+  begin("the door sends a visitor to the login form and back");
   await page.goto(house.ready.consoleUrl);
   assert.match(page.url(), /\/login\?next=\//);
   await page.fill("#login", house.ready.consoleUser);
@@ -93,6 +93,22 @@ async function newRowsWait(page, house) {
   await unmoved(page);
 }
 
+async function nothingJumps(page, house) {
+  begin("on the overview rows wait while the pointer is in the list, and what is read stays where it is");
+  await page.goto(house.ready.consoleUrl);
+  await until("live", async () => (await page.textContent("#live-word")) === "Live");
+  const first = page.locator("#jobs tbody").first();
+  await first.hover();
+  const before = await first.boundingBox();
+  const job = await house.submit("noop");
+  await page.locator("#news a").waitFor({ state: "visible" });
+  assert.deepEqual(await first.boundingBox(), before);
+  assert.equal(await page.locator(`tbody[data-job="${job}"]`).count(), 0);
+  await page.mouse.move(5, 5);
+  await page.click("#news a");
+  await page.locator(`tbody[data-job="${job}"]`).waitFor({ state: "visible" });
+}
+
 async function fleet(eyes, page, house, server) {
   begin("servers, agents and actors: lists that stay fresh, and a command from a form");
   await page.goto(`${house.ready.consoleUrl}actors`);
@@ -154,6 +170,7 @@ async function everything(eyes, house) {
   await newRowsWait(page, house);
   await eyes.pictures(page, "jobs");
   await eyes.accessible(page, "jobs");
+  await nothingJumps(page, house);
   await fleet(eyes, page, house, servers.server);
   await withoutScript(eyes, house, ran);
 }

@@ -45,8 +45,8 @@ impl Answer {
             panels,
             lead: format!(
                 "{trouble} {}, {}.",
-                verb(open, "None", "is open", "are open"),
-                verb(ended, "none", "has ended", "have ended")
+                verb(open, ["No job is open", "1 job is open", "jobs are open"]),
+                verb(ended, ["none has ended", "1 has ended", "have ended"])
             ),
             troubled: troubled > 0,
             trouble,
@@ -57,10 +57,10 @@ impl Answer {
     }
 }
 
-fn verb(n: i64, none: &str, one: &str, many: &str) -> String {
+fn verb(n: i64, [none, one, many]: [&str; 3]) -> String {
     match n {
-        0 => format!("{none} {many}"),
-        1 => format!("1 {one}"),
+        0 => none.to_owned(),
+        1 => one.to_owned(),
         n => format!("{} {many}", words::count(n)),
     }
 }
@@ -79,16 +79,16 @@ mod tests {
             Answer::of(&counts, None, Micros(0), true)
         };
         let calm = of(&[("running", 1), ("complete", 1200)]);
-        assert_eq!(calm.lead, "Nothing waits for a person. 1 is open, 1,200 have ended.");
+        assert_eq!(calm.lead, "Nothing waits for a person. 1 job is open, 1,200 have ended.");
         let html = calm.render().expect("renders");
         assert!(html.contains("No job is open.") && html.contains("No job failed."), "{html}");
         let worse = of(&[("quarantined", 1), ("unresolved", 1), ("failed", 1)]);
-        assert_eq!(worse.lead, "2 jobs need you: nobody knows their outcome. 1 is open, 2 have ended.");
+        assert_eq!(worse.lead, "2 jobs need you: nobody knows their outcome. 1 job is open, 2 have ended.");
         let html = worse.render().expect("renders");
         assert!(
             html.contains("/jobs?state=quarantined,unresolved") && html.contains("1 job failed."),
             "{html}"
         );
-        assert_eq!(of(&[]).lead, "Nothing waits for a person. None are open, none have ended.");
+        assert_eq!(of(&[]).lead, "Nothing waits for a person. No job is open, none has ended.");
     }
 }

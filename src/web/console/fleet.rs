@@ -61,14 +61,13 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn of(row: &ServerRow, now: Micros) -> Self {
-        let status = row.status.clone();
-        let (icon, hue) = look(&status);
+        let (icon, hue) = look(&row.status);
         Self {
             id: row.id,
             name: words::plain(&row.name),
             icon,
             hue,
-            status: words::plain(&status.to_lowercase()),
+            status: words::plain(&row.status.to_lowercase()),
             resource: words::plain(&row.provider_id),
             address: row.private_ip.as_deref().map(words::plain).unwrap_or_default(),
             agent: if row.agent_version > 0 {

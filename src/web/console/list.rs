@@ -28,6 +28,7 @@ pub(super) struct Facet {
     pub(super) state: &'static str,
     pub(super) look: Look,
     pub(super) count: String,
+    pub(super) none: bool,
     pub(super) href: String,
     pub(super) on: bool,
 }
@@ -58,6 +59,7 @@ impl Facets {
                 state: wanted.as_str(),
                 look: words::look(*wanted),
                 count: words::count(of(*wanted)),
+                none: of(*wanted) == 0,
                 href: href(wanted.as_str(), kind, None),
                 on: state == wanted.as_str(),
             })

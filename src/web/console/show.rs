@@ -30,7 +30,15 @@ impl Row {
         let ended = job.ended_at;
         let look = words::look(job.state);
         let said = if ended.is_some() { job.message.as_deref().unwrap_or_default() } else { &job.why };
-        let why = if said.is_empty() { look.word.to_owned() } else { words::plain(said) };
+        let made = job.server.filter(|id| job.state == JobState::Complete && said == id.to_string().as_str());
+        let why = if let Some(id) = made {
+            // Clients of the dated API read the bare number; a person wants to know of what.
+            format!("{}: server {id}", look.word)
+        } else if said.is_empty() {
+            look.word.to_owned()
+        } else {
+            words::plain(said)
+        };
         Self {
             id: job.id.0,
             version: job.version,
