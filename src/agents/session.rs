@@ -352,7 +352,6 @@ impl Session<'_> {
                 Ok(())
             }
             Act::Ponged(pong) => {
-                self.links.metrics.heartbeat("heard");
                 self.face.show(|view| view.stats = Some(pong.stats.clone()));
                 if let Some(reply) = self.pings.remove(&pong.n) {
                     // Who asked may have stopped waiting.

@@ -44,13 +44,14 @@ pub(super) async fn serve(
     folder: &Folder,
     services: &pki::Authority,
     credential: &CloudCredential,
-    (settings, mut stop): (&config::Km, watch::Receiver<bool>),
+    ((settings, mut stop), supervisor): ((&config::Km, watch::Receiver<bool>), &Supervisor),
 ) -> Result<(), Error> {
     let fault = |error: &(dyn std::error::Error + 'static)| Error::part("key manager", error);
     let manager = Manager::new(&folder.database("credentials")).map_err(|e| fault(&e))?;
     let opening = store::Settings { readers: 1, ..store::Settings::new(manager) };
     let database = Store::open(CREDENTIALS, &opening, Arc::new(|_, _| {}))
         .map_err(|source| Error::Database { name: "credentials", source })?;
+    database.keep(supervisor, &supervisor.arbiter("plumbing"));
     let kek = Kek::new(&folder.key("kek.key")?, Algorithm::default());
     let credentials = CredentialStore::new(database, kek);
     credentials.check().await.map_err(|e| fault(&e))?;

@@ -103,11 +103,12 @@ impl House {
         let keys = Keys::of(&folder)?;
         let (health, metrics) = (Health::new(), Metrics::new());
         let supervisor = Supervisor::with_metrics(health.clone(), metrics.clone());
-        let (store, analytics, boot) = parts::rows(&folder, &keys, &metrics).await?;
+        let (store, analytics, boot) = parts::rows(&folder, &keys, (&supervisor, &metrics)).await?;
         let services = folder.authority("services")?;
         let (stop, stopped) = watch::channel(false);
         if !options.without.contains(&Part::Km) {
-            credentials::serve(&folder, &services, &keys.cloud, (&options.config.km, stopped)).await?;
+            let settings = (&options.config.km, stopped);
+            credentials::serve(&folder, &services, &keys.cloud, (settings, &supervisor)).await?;
         }
         let client = Client {
             supervisor: &supervisor,
@@ -130,11 +131,7 @@ impl House {
             metrics: &metrics,
             boot,
         };
-        let enrolment = Enrolment {
-            url: url("https", &agent_listener)?,
-            root: services.cert_pem().to_owned(),
-            token_life: ms(options.config.jobs.enrol_ms),
-        };
+        let enrolment = enrolment(&agent_listener, &services, options.config.jobs.enrol_ms)?;
         let ports = wiring.ports(&keys, km, &cloud, enrolment);
         let changes = ports.1.clone();
         let (registry, agents) = wiring.start(ports, &folder, &services)?;
@@ -251,6 +248,11 @@ impl House {
             () = again => say("stopped at once\n"),
         }
     }
+}
+
+/// What new guests are told.
+fn enrolment(listener: &TcpListener, services: &pki::Authority, life: u64) -> Result<Enrolment, Error> {
+    Ok(Enrolment { url: url("https", listener)?, root: services.cert_pem().to_owned(), token_life: ms(life) })
 }
 
 /// URL of a listener.

@@ -15,6 +15,7 @@ use crate::model::Boot;
 use crate::ops::Metrics;
 use crate::store::provisioning::{node, seed};
 use crate::store::{self, ANALYTICS, Database, Manager, PROVISIONING, Store};
+use crate::supervision::Supervisor;
 
 /// Number of the seeded account at the simulated cloud.
 const ACCOUNT_NUMBER: &str = "1234-5678";
@@ -53,11 +54,14 @@ impl Keys {
 pub(super) async fn rows(
     folder: &Folder,
     keys: &Keys,
-    metrics: &Metrics,
+    (supervisor, metrics): (&Supervisor, &Metrics),
 ) -> Result<(Store, Store, Boot), Error> {
     let store = database(folder, PROVISIONING, metrics)?;
     let analytics = database(folder, ANALYTICS, metrics)?;
     let boot = Boot::random();
+    for kept in [&store, &analytics] {
+        kept.keep(supervisor, &supervisor.arbiter("plumbing"));
+    }
     begin_life(&store, boot).await?;
     plant(&store, keys).await?;
     Ok((store, analytics, boot))

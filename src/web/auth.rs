@@ -69,7 +69,7 @@ pub async fn dated(request: &HttpRequest, body: &[u8], state: &State) -> Result<
 /// stored with the write; that of a read was checked in memory.
 ///
 /// # Errors
-/// As [`dated`].
+/// As [`dated()`].
 pub async fn native(request: &HttpRequest, body: &[u8], state: &State) -> Result<Caller, Fault> {
     let timestamp = header(request, native::TIMESTAMP_HEADER)?;
     let method = request.method().as_str();
