@@ -1,6 +1,8 @@
 //! The native API, `/api/v1`: JSON with names in camel case, native signatures, problems as problem+json.
 
 mod acts;
+#[cfg(test)]
+mod acts_tests;
 mod events;
 mod fields;
 pub(super) mod jobs;
