@@ -84,7 +84,10 @@ impl FromStr for JobKind {
 /// Kind and parameters of a job, resolved: every id in it was checked against its tenant before it was accepted.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(tag = "kind", content = "params")]
-#[expect(clippy::large_enum_variant, reason = "one a job, moved rarely; a box would only make it harder to match")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one a job, moved rarely; a box would only make it harder to match"
+)]
 pub enum JobParams {
     /// See [`JobKind::Noop`].
     #[serde(rename = "noop")]

@@ -102,7 +102,8 @@ pub(super) async fn resolve(spec: Spec, ask: Resolve) -> Result<(), Error> {
     let now = spec.ports.clock.now();
     let said = (source.as_str(), ask.reason.as_str());
     let end = jobs::by_word(&history, ask.outcome, said, now).ok_or(Error::NotComplete(id))?;
-    let word = Word { end, customer, source, reason: ask.reason, request: ask.entry.request, audit: ask.audit };
+    let word =
+        Word { end, customer, source, reason: ask.reason, request: ask.entry.request, audit: ask.audit };
     let (entry, outcome) = (ask.entry, ask.outcome);
     let item = move |c: &mut crate::store::AnyConnection| {
         let known = match &entry.idem {

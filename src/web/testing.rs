@@ -82,7 +82,8 @@ impl Rig {
         let registry = registry(&store, &metrics, &ring, &supervisor);
         let health = Health::new();
         let sequencer = Sequencer::new(store.clone());
-        let parts = Parts { store, sequencer, registry, access, user_data: ring, health, metrics, supervisor };
+        let parts =
+            Parts { store, sequencer, registry, access, user_data: ring, health, metrics, supervisor };
         Self { state: State::new(parts, limits), _folder: folder }
     }
 

@@ -118,7 +118,8 @@ async fn retried(
     let job = find(state, caller.principal.customer, id).await?.job;
     caller.principal.must(submit::action(job.params.kind()))?;
     if job.ended_at.is_none() {
-        let text = format!("job {id} is {} and goes on; only an ended job is retried, cancel it first", job.state);
+        let text =
+            format!("job {id} is {} and goes on; only an ended job is retried, cancel it first", job.state);
         return Err(Fault::conflict(text).into());
     }
     if job.account != caller.principal.account {
@@ -201,7 +202,10 @@ mod tests {
         let mut job = samples::job(JobUid::random());
         job.due_at = Some(Micros(50));
         let told = why_of(&job, Micros(45));
-        assert_eq!((&told["code"], &told["text"]), (&"verdict-cloud".into(), &"waiting until RUNNING is seen".into()));
+        assert_eq!(
+            (&told["code"], &told["text"]),
+            (&"verdict-cloud".into(), &"waiting until RUNNING is seen".into())
+        );
         assert_eq!(told["until"], Micros(50).rfc3339());
         assert!(why_of(&job, Micros(60))["until"].is_null());
         for state in JobState::ALL {

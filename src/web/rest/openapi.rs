@@ -98,13 +98,26 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn an_answer_that_is_not_as_documented_is_found() {
+        let document = read();
+        let why = serde_json::json!({"id": 1, "state": "queued", "code": "c"});
+        assert_eq!(faults(&document, &document["components"]["schemas"]["Why"], &why, "w").len(), 3);
+        let why = serde_json::json!({"id": "1", "state": "done", "code": "c", "text": "t", "since": "s", "until": 1, "x": 1});
+        assert_eq!(faults(&document, &document["components"]["schemas"]["Why"], &why, "w").len(), 4);
+        let noop = serde_json::json!({"kind": "noop", "params": {"nte": "x"}});
+        assert_eq!(faults(&document, &document["components"]["schemas"]["JobRequest"], &noop, "r").len(), 1);
+    }
+
+    #[test]
     fn the_document_has_every_route_and_nothing_else() {
         let document = read();
         let routes: BTreeSet<String> =
             ROUTES.iter().map(|(method, path, _)| format!("{} {path}", method.to_lowercase())).collect();
         let mut told = BTreeSet::new();
         for (path, methods) in document["paths"].as_object().expect("paths") {
-            told.extend(methods.as_object().expect("methods").keys().map(|method| format!("{method} {path}")));
+            told.extend(
+                methods.as_object().expect("methods").keys().map(|method| format!("{method} {path}")),
+            );
         }
         assert_eq!(told, routes);
         assert_eq!((&document["openapi"], routes.len()), (&"3.1.0".into(), ROUTES.len()));
