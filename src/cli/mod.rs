@@ -1,12 +1,16 @@
 //! The command line: one type a role and an operator command. Translates what is typed into calls of other rooms and
 //! their answers into text; decides nothing itself.
 
+mod agents;
 pub mod client;
 mod dev;
+mod follow;
 pub mod jobs;
+mod process;
+mod servers;
 pub mod table;
 
-use std::io::Write as _;
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -27,6 +31,14 @@ enum Command {
     Dev(dev::Args),
     /// Ask for jobs and look at them
     Jobs(jobs::Args),
+    /// Look at servers, start, stop, pause and terminate them
+    Servers(servers::Args),
+    /// Look at guests' agents and run commands through them
+    Agents(agents::Args),
+    /// Show the actors of the process that answers
+    Actors(process::Args),
+    /// Say how the process that answers is
+    Health(process::Args),
     /// Run the guest's agent
     Agent(agent::Args),
     /// Carry out one command; started by the agent only
@@ -39,17 +51,21 @@ enum Command {
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Dev(args) => dev::main(args),
-        Command::Jobs(args) => client_main(&args),
+        Command::Jobs(args) => client_main(async |out| jobs::run(&args, out).await),
+        Command::Servers(args) => client_main(async |out| servers::run(&args, out).await),
+        Command::Agents(args) => client_main(async |out| agents::run(&args, out).await),
+        Command::Actors(args) => client_main(async |out| process::actors(&args, out).await),
+        Command::Health(args) => client_main(async |out| process::health(&args, out).await),
         Command::Agent(args) => agent::main(args),
         Command::AgentShim(args) => agent::shim_main(&args),
     }
 }
 
 /// Runs a client command: its text goes to standard output, what is wrong and what to do next to standard error.
-fn client_main(args: &jobs::Args) -> ExitCode {
+fn client_main(run: impl AsyncFnOnce(&mut dyn Write) -> Result<u8, client::Error>) -> ExitCode {
     crate::ops::logging::init("warn");
     let mut out = std::io::stdout().lock();
-    let done = actix_rt::System::new().block_on(jobs::run(args, &mut out));
+    let done = actix_rt::System::new().block_on(run(&mut out));
     match done {
         Ok(code) => ExitCode::from(code),
         Err(error) => {

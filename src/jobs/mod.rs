@@ -18,8 +18,10 @@ mod sql;
 pub mod steps;
 pub mod timeline;
 pub mod watching;
+mod word;
 
 pub use actor::{JobActor, Spec, Wake};
 pub(crate) use drive::set_aside;
 pub use error::Error;
 pub use sql::{Changes, SqlStore, SystemClock};
+pub use word::by_word;

@@ -217,13 +217,21 @@ fn of_link(target: &Target, error: LinkError) -> Error {
 #[cfg(test)]
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(super) struct Trip;
+pub(super) enum Trip {
+    Panic,
+    Fail,
+    Stop,
+}
 
 #[cfg(test)]
 impl Handler<Trip> for Client {
     type Result = ();
 
-    fn handle(&mut self, _: Trip, _: &mut Context<Self>) {
-        panic!("tripped by a test");
+    fn handle(&mut self, how: Trip, ctx: &mut Context<Self>) {
+        match how {
+            Trip::Panic => panic!("tripped by a test"),
+            Trip::Fail => self.life.fail("tripped by a test"),
+            Trip::Stop => ctx.stop(),
+        }
     }
 }

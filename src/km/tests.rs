@@ -138,14 +138,18 @@ async fn a_connection_closed_while_idle_costs_no_lease() {
 }
 
 #[actix::test]
-async fn a_panic_of_the_actor_is_survived_and_the_next_ask_served() {
+async fn panic_error_and_stop_of_the_actor_are_survived_and_the_next_ask_served() {
     let manor = Manor::start(server::Settings::default()).await;
     let client = client(manor.target(), Settings::default());
     assert!(client.km.lease(ask()).await.is_ok());
-    client.km.mailbox.tell(Trip).expect("accepted");
-    assert!(client.km.lease(ask()).await.is_ok(), "the ask behind the panic is served by the next life");
+    for (trip, lives) in [(Trip::Panic, 2), (Trip::Fail, 3), (Trip::Stop, 4)] {
+        client.km.mailbox.tell(trip).expect("accepted");
+        assert!(client.km.lease(ask()).await.is_ok(), "the ask behind it is served by life {lives}");
+        let snapshots = client.supervisor.snapshots();
+        let snapshot = snapshots.iter().find(|s| s.kind == "km").expect("it lives");
+        assert_eq!((snapshot.restarts, snapshot.incarnation), (lives - 1, lives));
+    }
     let snapshot = client.supervisor.snapshots().into_iter().find(|s| s.kind == "km").expect("it lives");
-    assert_eq!((snapshot.restarts, snapshot.incarnation), (1, 2));
     assert!(snapshot.last_panic.is_some_and(|text| text.contains("tripped")));
 }
 

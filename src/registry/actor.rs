@@ -8,10 +8,11 @@ use actix::prelude::*;
 use tokio::sync::mpsc;
 
 use super::directory::{Activate, Directory};
+use super::person::{self, CancelJob, Resolve};
 use super::{Error, Submitted};
 use crate::jobs::ports::Ports;
 use crate::jobs::{self, Changes, JobActor, Wake};
-use crate::model::{Boot, CustomerId, JobId, JobUid};
+use crate::model::{Boot, JobId, JobUid};
 use crate::mq::{Nudge, Queue, Topic};
 use crate::ops::Metrics;
 use crate::store::provisioning::accept::{self, Answer, Entered, Submit};
@@ -74,15 +75,6 @@ pub struct RegistryActor {
 #[derive(Message)]
 #[rtype(result = "Result<Submitted, Error>")]
 pub(super) struct SubmitJob(pub(super) Box<Submit>);
-
-/// Ask for a job's cancel.
-#[derive(Message)]
-#[rtype(result = "Result<(), Error>")]
-pub(super) struct CancelJob {
-    pub(super) customer: CustomerId,
-    pub(super) id: JobId,
-    pub(super) who: String,
-}
 
 /// Take no more jobs; how many still run.
 #[derive(Message)]
@@ -275,21 +267,15 @@ impl Handler<CancelJob> for RegistryActor {
     type Result = ResponseFuture<Result<(), Error>>;
 
     fn handle(&mut self, ask: CancelJob, _: &mut Context<Self>) -> Self::Result {
-        let (store, queue, changes) =
-            (self.spec.store.clone(), Arc::clone(&self.spec.queue), self.spec.changes.clone());
-        Box::pin(async move {
-            let (customer, id) = (ask.customer, ask.id);
-            let row = store.read(move |c| job::by_id(c, customer, id)).await?;
-            let uid: JobUid = row.and_then(|row| row.uid.parse().ok()).ok_or(Error::NoSuchJob(id))?;
-            if !store.write(move |c| transition::cancel_asked(c, uid, &ask.who)).await? {
-                let row = store.read(move |c| job::by_uid(c, uid)).await?;
-                let asked = row.is_some_and(|row| row.ended_at.is_none());
-                return if asked { Ok(()) } else { Err(Error::Ended(id)) };
-            }
-            changes.tell(uid);
-            queue.publish(Nudge::Job(uid));
-            Ok(())
-        })
+        Box::pin(person::cancel(self.spec.clone(), ask))
+    }
+}
+
+impl Handler<Resolve> for RegistryActor {
+    type Result = ResponseFuture<Result<(), Error>>;
+
+    fn handle(&mut self, ask: Resolve, _: &mut Context<Self>) -> Self::Result {
+        Box::pin(person::resolve(self.spec.clone(), ask))
     }
 }
 

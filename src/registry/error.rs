@@ -1,6 +1,6 @@
 //! What callers of the registry can be told.
 
-use crate::model::JobId;
+use crate::model::{JobId, JobState};
 use crate::store;
 
 /// Why a request to the registry was not carried out.
@@ -29,6 +29,15 @@ pub enum Error {
     /// The job has ended already.
     #[error("job {0} has ended already")]
     Ended(JobId),
+    /// Only what is set aside, or has ended, takes a person's word.
+    #[error("job {0} is {1}; only a quarantined job is resolved by a person: wait for it, or cancel it")]
+    NotSetAside(JobId, JobState),
+    /// The job cannot be called complete.
+    #[error(
+        "job {0} cannot be called complete: it was cancelled, is being undone or has no server to show; resolve it as \
+         failed or unresolved"
+    )]
+    NotComplete(JobId),
     /// Our own fault.
     #[error("the registry failed")]
     Internal(#[source] store::Error),

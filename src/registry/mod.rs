@@ -8,12 +8,14 @@ mod actor;
 mod directory;
 mod error;
 mod node;
+mod person;
 #[cfg(test)]
 mod tests;
 
 pub use actor::{RegistryActor, Running, Spec};
 pub use error::Error;
 pub use node::{Beat, NodeActor, NodeSpec};
+pub use person::Resolve;
 
 use std::time::Duration;
 
@@ -21,7 +23,7 @@ use tokio::sync::broadcast;
 
 use crate::jobs::Changes;
 use crate::model::{CustomerId, JobId, JobUid};
-use crate::store::provisioning::accept::Submit;
+use crate::store::provisioning::accept::{Entry, Submit};
 use crate::supervision::{Mailbox, Unreachable};
 
 /// Handle to the registry actor. Cheap to clone; usable from any thread.
@@ -64,7 +66,27 @@ impl Registry {
     /// # Errors
     /// [`Error::NoSuchJob`], [`Error::Ended`], and those of the database.
     pub async fn cancel(&self, customer: CustomerId, id: JobId, who: String) -> Result<(), Error> {
-        self.mailbox.ask(actor::CancelJob { customer, id, who }, self.limit).await.map_err(unreachable)?
+        let ask = person::CancelJob { customer, id, who, entry: None };
+        self.mailbox.ask(ask, self.limit).await.map_err(unreachable)?
+    }
+
+    /// The same for a signed request, which is recorded with it: a replay is refused, a repeat under its idempotency
+    /// key is done already.
+    ///
+    /// # Errors
+    /// Those of [`Registry::cancel`], [`Error::Conflict`] and [`Error::Replayed`].
+    pub async fn cancel_once(&self, entry: Entry, id: JobId, who: String) -> Result<(), Error> {
+        let ask = person::CancelJob { customer: entry.customer, id, who, entry: Some(entry) };
+        self.mailbox.ask(ask, self.limit).await.map_err(unreachable)?
+    }
+
+    /// Ends a job that was set aside, by a person's word; a job that had ended keeps its end, and the word as
+    /// evidence. Dropping the future takes nothing back.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchJob`], [`Error::NotSetAside`], [`Error::NotComplete`], and those of a submit.
+    pub async fn resolve(&self, ask: Resolve) -> Result<(), Error> {
+        self.mailbox.ask(ask, self.limit).await.map_err(unreachable)?
     }
 
     /// News of jobs whose rows changed: a hint to read again, never a fact. A slow reader loses the oldest.

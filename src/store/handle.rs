@@ -12,7 +12,7 @@ use super::keeper::{Desk, Keeper};
 use super::reader::{Reader, Readers, Run};
 use super::writer::{Call, Item, OnCommit, Tally, Writer};
 use super::{AnyConnection, Database, Error, Manager, Pool};
-use crate::supervision::{Arbiter, Options, Supervisor};
+use crate::supervision::{Arbiter, Mailbox, Options, Supervisor};
 
 /// How a database is opened.
 #[derive(Clone)]
@@ -109,7 +109,11 @@ impl Store {
     /// Has the writer's thread watched over by a permanent actor, which starts another when it ends. Without this a
     /// thread that ended stays ended, as is well for a test.
     pub fn keep(&self, supervisor: &Supervisor, on: &Arbiter) {
-        let _keeper = supervisor.spawn::<Keeper>(on, self.desk.clone(), Options::permanent());
+        let _keeper = self.kept(supervisor, on);
+    }
+
+    pub(super) fn kept(&self, supervisor: &Supervisor, on: &Arbiter) -> Mailbox<Keeper> {
+        supervisor.spawn::<Keeper>(on, self.desk.clone(), Options::permanent())
     }
 
     /// Runs one write in the next group commit and answers after the commit.

@@ -88,6 +88,29 @@ impl Supervised for Keeper {
     }
 }
 
+/// Breaks the actor, for tests.
+#[cfg(test)]
+#[derive(Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub(super) enum Break {
+    Panic,
+    Fail,
+    Stop,
+}
+
+#[cfg(test)]
+impl Handler<Break> for Keeper {
+    type Result = ();
+
+    fn handle(&mut self, how: Break, ctx: &mut Context<Self>) {
+        match how {
+            Break::Panic => panic!("on demand"),
+            Break::Fail => self.life.fail("on demand"),
+            Break::Stop => ctx.stop(),
+        }
+    }
+}
+
 impl Actor for Keeper {
     type Context = Context<Self>;
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use diesel::prelude::*;
 use futures_util::future::join_all;
 
+use super::keeper::Break;
 use super::provisioning::accept::{self, Entered, Entry, IdemKey, Submit};
 use super::provisioning::schema::{idem, job as jobs, setting};
 use super::provisioning::transition::{self, Claim, End, Fence, Waiting};
@@ -134,6 +135,26 @@ async fn readers_survive_panics() {
     }
     let reads = join_all((0..50).map(|_| count(&house.store))).await;
     assert_eq!(reads, vec![0; 50]);
+}
+
+#[actix_rt::test]
+async fn panic_error_and_stop_of_the_databases_actor_are_survived_and_no_write_is_lost() {
+    let house = open();
+    let supervisor = Supervisor::new(Health::new());
+    let keeper = house.store.kept(&supervisor, &supervisor.here());
+    for (n, how) in (1_i64..).zip([Break::Panic, Break::Fail, Break::Stop]) {
+        keeper.tell(how).expect("accepted");
+        let name = format!("after {n}");
+        assert!(matches!(house.store.write(set(&name)).await, Ok(1)), "{name}");
+        assert_eq!(count(&house.store).await, n);
+    }
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    let restarts = || supervisor.snapshots().iter().find(|s| s.kind == "database").map(|s| s.restarts);
+    while restarts() != Some(3) {
+        assert!(std::time::Instant::now() < deadline, "{:?} restarts", restarts());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(matches!(house.store.write(set("last")).await, Ok(1)));
 }
 
 #[actix_rt::test]

@@ -179,7 +179,7 @@ impl From<registry::Error> for Fault {
                 Self::busy(message)
             }
             E::NoSuchJob(_) => Self::not_found(message),
-            E::Ended(_) => Self::conflict(message),
+            E::Ended(_) | E::NotSetAside(..) | E::NotComplete(_) => Self::conflict(message),
             E::Internal(_) => Self::internal(&error),
         }
     }

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::client::{Error, Target};
+use super::client::{Client, Error, Target};
+use super::follow::{self, Follow};
 use super::table;
+use crate::model::Uid;
 
 /// Asks for jobs and looks at them.
 #[derive(Debug, clap::Args)]
@@ -43,11 +45,25 @@ enum Command {
         #[arg(long, value_name = "TIME", value_parser = duration)]
         timeout: Option<Duration>,
     },
+    /// Say in one sentence what a job waits for, or how it ended
+    Why {
+        /// Number of the job
+        id: i64,
+    },
     /// Ask for the cancel of a job
     Cancel {
         /// Number of the job
         id: i64,
     },
+    /// Ask for the same as an ended job once more
+    Retry {
+        /// Number of the job
+        id: i64,
+        #[command(flatten)]
+        follow: Follow,
+    },
+    /// End a quarantined job by your word; it is kept as evidence
+    Resolve(Resolve),
     /// Print what a job's command wrote
     Output {
         /// Number of the job
@@ -59,6 +75,21 @@ enum Command {
         #[arg(long, default_value_t = 0)]
         from: u64,
     },
+}
+
+#[derive(Debug, clap::Args)]
+struct Resolve {
+    /// Number of the job
+    id: i64,
+    /// How it ended
+    #[arg(value_parser = ["complete", "failed", "cancelled", "unresolved"])]
+    outcome: String,
+    /// How you know
+    #[arg(long)]
+    reason: String,
+    /// Makes repeats of this command one; made up where absent
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -88,41 +119,64 @@ struct List {
 /// # Errors
 /// See [`Error`]; [`Error::exit_code`] is then what the process ends with.
 pub async fn run(args: &Args, out: &mut dyn Write) -> Result<u8, Error> {
-    let client = args.target.client()?;
+    let (client, as_json) = (args.target.client()?, args.json);
+    let show = |write: fn(&mut dyn Write, &Value) -> Result<(), Error>| if as_json { print } else { write };
     match &args.command {
-        Command::Submit(submit) => submit::run(&client, submit, args.json, out).await,
-        Command::List(list) => {
-            let answer = client.get(&list.path()).await?;
-            if args.json {
-                json(out, &answer)?;
-            } else {
-                show::list(out, &answer)?;
-            }
-            Ok(0)
+        Command::Submit(submit) => return submit::run(&client, submit, as_json, out).await,
+        Command::List(list) => show(show::list)(out, &client.get(&list.path()).await?)?,
+        Command::Show { id } => show(show::job)(out, &client.get(&format!("/api/v1/jobs/{id}")).await?)?,
+        Command::Why { id } => {
+            show(show::sentence)(out, &client.get(&format!("/api/v1/jobs/{id}/why")).await?)?
         }
-        Command::Show { id } => {
-            let job = client.get(&format!("/api/v1/jobs/{id}")).await?;
-            if args.json {
-                json(out, &job)?;
-            } else {
-                show::job(out, &job)?;
-            }
-            Ok(0)
-        }
-        Command::Watch { id, timeout } => watch::run(&client, *id, *timeout, args.json, out).await,
+        Command::Watch { id, timeout } => return watch(&client, (*id, *timeout), as_json, out).await,
         Command::Cancel { id } => {
-            let job = client.post(&format!("/api/v1/jobs/{id}/cancel"), &Value::Null, None).await?;
-            if args.json {
-                json(out, &job)?;
-            } else {
-                writeln!(out, "cancel of job {id} asked; watch it end with \"dispatcher jobs watch {id}\"")?;
-            }
-            Ok(0)
+            let key = Uid::random().to_string();
+            let path = format!("/api/v1/jobs/{id}/cancel");
+            show(show::cancelled)(out, &follow::once(&client, &path, &Value::Null, &key).await?)?;
         }
-        Command::Output { id, stream, from } => {
-            show::output(&client, out, *id, stream, *from).await?;
-            Ok(0)
+        Command::Retry { id, follow } => {
+            let path = format!("/api/v1/jobs/{id}/retry");
+            return Ok(follow.ask(&client, (&path, Value::Null), as_json, out).await?.code);
         }
+        Command::Resolve(resolve) => {
+            let job = resolve.send(&client).await?;
+            show(show::resolved)(out, &job)?;
+            return Ok(if text(&job, "state") == resolve.outcome { 0 } else { 4 });
+        }
+        Command::Output { id, stream, from } => show::output(&client, out, *id, stream, *from).await?,
+    }
+    Ok(0)
+}
+
+/// Shows a job's timeline until it has ended, and says what the process ends with.
+pub(super) async fn watch(
+    client: &Client,
+    (id, timeout): (i64, Option<Duration>),
+    as_json: bool,
+    out: &mut dyn Write,
+) -> Result<u8, Error> {
+    watch::run(client, id, timeout, as_json, out).await
+}
+
+/// Copies what a job's command wrote to both streams, under headings where there are both.
+pub(super) async fn written(client: &Client, id: i64, out: &mut dyn Write) -> Result<(), Error> {
+    for stream in ["stdout", "stderr"] {
+        let mut bytes = Vec::new();
+        show::output(client, &mut bytes, id, stream, 0).await?;
+        if !bytes.is_empty() {
+            writeln!(out, "--- {stream}")?;
+            out.write_all(&bytes)?;
+        }
+    }
+    Ok(out.flush()?)
+}
+
+impl Resolve {
+    async fn send(&self, client: &Client) -> Result<Value, Error> {
+        let path = format!("/api/v1/jobs/{}/resolve", self.id);
+        let body = serde_json::json!({ "outcome": self.outcome, "reason": self.reason });
+        let key = self.idempotency_key.clone().unwrap_or_else(|| Uid::random().to_string());
+        follow::once(client, &path, &body, &key).await
     }
 }
 
@@ -153,12 +207,18 @@ fn escaped(text: &str) -> String {
     })
 }
 
-fn json(out: &mut dyn Write, value: &Value) -> io::Result<()> {
+/// JSON for programs, as it came.
+pub(super) fn json(out: &mut dyn Write, value: &Value) -> io::Result<()> {
     writeln!(out, "{value:#}")
 }
 
+/// The same where text could be shown instead.
+pub(super) fn print(out: &mut dyn Write, value: &Value) -> Result<(), Error> {
+    Ok(json(out, value)?)
+}
+
 /// A time such as `90s`, `10m`, `2h`, `1d`; a bare number means seconds.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
     let factor = match text.strip_prefix(digits.as_str()) {
         Some("" | "s") => 1,
@@ -186,7 +246,7 @@ fn exit_code(state: &str) -> u8 {
 }
 
 /// A field of a job as text; a dash where there is none.
-fn text(job: &Value, field: &str) -> String {
+pub(super) fn text(job: &Value, field: &str) -> String {
     match job.get(field) {
         Some(Value::String(text)) => table::clean(text, 400),
         Some(Value::Null) | None => "-".to_owned(),
@@ -221,6 +281,18 @@ mod tests {
         assert!(args.json);
         let Command::List(list) = args.command else { panic!("no list") };
         assert_eq!(list.path(), "/api/v1/jobs?limit=50&state=open");
+    }
+
+    #[test]
+    fn a_retry_has_terms_and_a_word_needs_a_reason() {
+        let args = parsed(&["retry", "7", "--wait", "--priority", "-3"]).expect("good");
+        assert!(
+            matches!(args.command, Command::Retry { id: 7, follow } if follow.wait && follow.priority == Some(-3))
+        );
+        assert!(parsed(&["retry", "7", "--timeout", "5s"]).is_err());
+        assert!(parsed(&["resolve", "7", "failed", "--reason", "gone"]).is_ok());
+        assert!(parsed(&["resolve", "7", "failed"]).is_err());
+        assert!(parsed(&["resolve", "7", "running", "--reason", "x"]).is_err());
     }
 
     #[test]

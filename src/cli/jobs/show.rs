@@ -63,6 +63,36 @@ pub(super) fn job(out: &mut dyn Write, job: &Value) -> Result<(), Error> {
     timeline.iter().try_for_each(|found| entry(out, found))
 }
 
+/// Why a job waits, or how it ended.
+pub(super) fn sentence(out: &mut dyn Write, why: &Value) -> Result<(), Error> {
+    let (id, state) = (text(why, "id"), text(why, "state"));
+    writeln!(
+        out,
+        "job {id} is {state} since {}: {} ({})",
+        text(why, "since"),
+        text(why, "text"),
+        text(why, "code")
+    )?;
+    let until = text(why, "until");
+    if until != "-" {
+        writeln!(out, "it goes on at the latest at {until}")?;
+    }
+    if state == "quarantined" {
+        writeln!(out, "if you know what became of it: \"dispatcher jobs resolve {id} failed --reason ...\"")?;
+    }
+    Ok(())
+}
+
+pub(super) fn cancelled(out: &mut dyn Write, job: &Value) -> Result<(), Error> {
+    let id = text(job, "id");
+    Ok(writeln!(out, "cancel of job {id} asked; watch it end with \"dispatcher jobs watch {id}\"")?)
+}
+
+pub(super) fn resolved(out: &mut dyn Write, job: &Value) -> Result<(), Error> {
+    let (id, state) = (text(job, "id"), text(job, "state"));
+    Ok(writeln!(out, "job {id} is {state}: {}; your word is kept as evidence", text(job, "message"))?)
+}
+
 /// One line of a timeline, its detail below it.
 pub(super) fn entry(out: &mut dyn Write, entry: &Value) -> Result<(), Error> {
     writeln!(out, "{}  {:8}  {}", clock(&text(entry, "at")), text(entry, "what"), text(entry, "text"))?;

@@ -7,31 +7,15 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::super::client::{Client, Error};
-use super::{duration, json as print, text, watch};
-use crate::model::Uid;
-
-/// Sends of one submit before giving up; the idempotency key makes them one.
-const SENDS: u32 = 3;
+use super::super::follow::Follow;
+use super::duration;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]
     what: What,
-    /// Makes repeats of this command one job; made up where absent
-    #[arg(long, global = true, value_name = "KEY")]
-    idempotency_key: Option<String>,
-    /// How long the job may take, such as 90s, 10m, 2h
-    #[arg(long, global = true, value_name = "TIME", value_parser = duration)]
-    deadline: Option<Duration>,
-    /// Larger runs first, -100 to 100
-    #[arg(long, global = true, allow_hyphen_values = true, value_parser = clap::value_parser!(i32).range(-100..=100))]
-    priority: Option<i32>,
-    /// Show the timeline until the job has ended
-    #[arg(long, global = true)]
-    wait: bool,
-    /// Longest wait, such as 90s, 10m, 2h
-    #[arg(long, global = true, value_name = "TIME", value_parser = duration, requires = "wait")]
-    timeout: Option<Duration>,
+    #[command(flatten)]
+    follow: Follow,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -113,47 +97,8 @@ pub(super) async fn run(
     as_json: bool,
     out: &mut dyn Write,
 ) -> Result<u8, Error> {
-    let body = args.body()?;
-    let key = args.idempotency_key.clone().unwrap_or_else(|| Uid::random().to_string());
-    let job = send(client, &body, &key).await?;
-    let Some(id) = job.get("id").and_then(Value::as_i64) else {
-        return Err(client.broken("the job has no number".to_owned()));
-    };
-    if args.wait {
-        return watch::run(client, id, args.timeout, as_json, out).await;
-    }
-    if as_json {
-        print(out, &job)?;
-    } else {
-        writeln!(
-            out,
-            "job {id} accepted: {}; watch it with \"dispatcher jobs watch {id}\"",
-            text(&job, "description")
-        )?;
-    }
-    Ok(0)
-}
-
-/// Sends until somebody answers: the same key makes it one job.
-async fn send(client: &Client, body: &Value, key: &str) -> Result<Value, Error> {
-    let mut sent = 1;
-    loop {
-        match client.post("/api/v1/jobs", body, Some(key)).await {
-            Err(error)
-                if sent < SENDS
-                    && matches!(error, Error::Broken { .. } | Error::Refused { status: 503, .. }) =>
-            {
-                tokio::time::sleep(Duration::from_millis(500) * sent).await;
-                sent += 1;
-            }
-            Err(Error::Broken { url, text }) => {
-                let text =
-                    format!("{text}; it may be submitted or not: repeat it with --idempotency-key {key}");
-                return Err(Error::Broken { url, text });
-            }
-            answer => return answer,
-        }
-    }
+    let asked = args.follow.ask(client, ("/api/v1/jobs", args.body()?), as_json, out).await?;
+    Ok(asked.code)
 }
 
 impl Args {
@@ -169,12 +114,7 @@ impl Args {
             What::Stop(server) => ("stop-server", server.params()),
             What::Pause(server) => ("pause-server", server.params()),
         };
-        let mut body = json!({ "kind": kind, "params": params });
-        if let Some(fields) = body.as_object_mut() {
-            fields.extend(self.deadline.map(|limit| ("deadlineSeconds".to_owned(), json!(limit.as_secs()))));
-            fields.extend(self.priority.map(|priority| ("priority".to_owned(), json!(priority))));
-        }
-        Ok(body)
+        Ok(json!({ "kind": kind, "params": params }))
     }
 }
 
@@ -237,8 +177,7 @@ mod tests {
         assert_eq!(body(&["noop", "--note", "x"]), json!({"kind": "noop", "params": {"note": "x"}}));
         assert_eq!(
             body(&["launch", "web-1", "--product", "small", "--priority", "-3", "--deadline", "10m"]),
-            json!({"kind": "launch-server", "params": {"name": "web-1", "product": "small"},
-                   "deadlineSeconds": 600, "priority": -3})
+            json!({"kind": "launch-server", "params": {"name": "web-1", "product": "small"}})
         );
         assert_eq!(
             body(&["run", "7", "--limit", "1m", "--", "ls", "-l"]),

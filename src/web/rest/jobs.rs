@@ -5,8 +5,8 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 
 use super::fields::nearest;
-use super::{Problem, admit, reader, show};
-use crate::access::{Action, Resource, Verb};
+use super::{Problem, reader, show};
+use crate::access::Resource;
 use crate::model::{CustomerId, JobId, JobState, ServerId};
 use crate::registry;
 use crate::store::provisioning::job::{self, Filter, History, Job};
@@ -140,6 +140,7 @@ pub(super) async fn one(
 ) -> Result<HttpResponse, Problem> {
     let found = async {
         let caller = reader(&request, payload, &state, Resource::Job).await?;
+        query(&request, &[])?;
         find(&state, caller.principal.customer, id_of(&request)?).await
     };
     let history = found.await.map_err(|problem| problem.of(&request))?;
@@ -203,22 +204,6 @@ pub(in crate::web) fn window(pairs: &[(String, String)]) -> Result<Window, Probl
         }
     }
     Ok(window)
-}
-
-/// Asks for a cancel: 202, the job shows how it goes on.
-pub(super) async fn cancel(
-    request: HttpRequest,
-    payload: web::Payload,
-    state: web::Data<State>,
-) -> Result<HttpResponse, Problem> {
-    let asked = async {
-        let (caller, _) = admit(&request, payload, &state, Action::new(Verb::Cancel, Resource::Job)).await?;
-        let (customer, id) = (caller.principal.customer, id_of(&request)?);
-        state.registry.cancel(customer, id, caller.principal.name.clone()).await?;
-        find(&state, customer, id).await
-    };
-    let history = asked.await.map_err(|problem| problem.of(&request))?;
-    Ok(HttpResponse::Accepted().json(show::job(&history.job)))
 }
 
 #[cfg(test)]

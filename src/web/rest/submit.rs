@@ -20,6 +20,7 @@ use crate::store::AnyConnection;
 use crate::store::provisioning::accept::{Entry, Submit};
 use crate::store::provisioning::sequence::Sequence;
 use crate::store::provisioning::{catalog, job, server};
+use crate::web::auth::Caller;
 use crate::web::{Fault, State};
 
 /// Longest run of a guest's command, in seconds.
@@ -31,8 +32,9 @@ const USUAL: Duration = Duration::from_secs(3600);
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Asked {
     what: What,
-    limit: Option<Duration>,
-    priority: i32,
+    terms: Terms,
+    /// What names the server: a field, or a part of the path.
+    server: &'static str,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -46,15 +48,10 @@ enum What {
 impl Asked {
     /// Reads the body of a submit.
     pub(super) fn read(bytes: &[u8]) -> Result<Self, Problem> {
-        let body: Value = serde_json::from_slice(bytes).map_err(|e| {
-            Problem::field("", format!("the body is no JSON: {e}; send {{\"kind\": …, \"params\": {{…}}}}"))
-        })?;
-        let mut fields = Fields::of(body, "")?;
+        let mut fields = body(bytes, "{\"kind\": …, \"params\": {…}}")?;
         let kind = fields.needed_text("kind", 64)?;
         let params = fields.value("params").unwrap_or_else(|| Value::Object(serde_json::Map::new()));
-        let most = i64::try_from(LONGEST_JOB.as_secs()).unwrap_or(i64::MAX);
-        let limit = fields.integer("deadlineSeconds", 1, most)?;
-        let priority = fields.integer("priority", -100, 100)?.unwrap_or(0);
+        let terms = Terms::read(&mut fields)?;
         fields.end()?;
         let kind: JobKind = kind.parse().map_err(|e: crate::model::InvalidKind| {
             let words: Vec<&str> = JobKind::ALL.iter().map(|kind| kind.as_str()).collect();
@@ -62,21 +59,34 @@ impl Asked {
                 nearest(&kind, &words).map_or_else(String::new, |word| format!("; did you mean {word}?"));
             Problem::field("kind", format!("{e}{meant}"))
         })?;
-        Ok(Self {
-            what: What::read(kind, Fields::of(params, "params.")?)?,
-            limit: limit.and_then(|secs| u64::try_from(secs).ok()).map(Duration::from_secs),
-            priority: i32::try_from(priority).unwrap_or(0),
-        })
+        let what = What::read(kind, Fields::of(params, "params.")?)?;
+        Ok(Self { what, terms, server: "params.server" })
     }
 
-    /// What a role must grant.
-    const fn action(&self) -> Action {
+    /// Reads the body of `POST /agents/{server}/commands`.
+    pub(super) fn command(server: ServerId, bytes: &[u8]) -> Result<Self, Problem> {
+        let mut fields = body(bytes, "{\"argv\": [\"program\", …]}")?;
+        let terms = Terms::read(&mut fields)?;
+        let (argv, secs) = command_of(&mut fields, "argv")?;
+        fields.end()?;
+        Ok(Self { what: What::Run(server, argv, secs), terms, server: "server" })
+    }
+
+    /// Reads the body of `POST /servers/{id}/…`, which may be left out.
+    pub(super) fn operation(kind: JobKind, server: ServerId, bytes: &[u8]) -> Result<Self, Problem> {
+        let mut fields = body(bytes, "{\"reason\": …} or nothing")?;
+        let terms = Terms::read(&mut fields)?;
+        let reason = fields.text("reason", 1024)?.unwrap_or_default();
+        fields.end()?;
+        Ok(Self { what: What::Server(kind, server, reason), terms, server: "id" })
+    }
+
+    fn kind(&self) -> JobKind {
         match &self.what {
-            What::Noop(_) => Action::new(Verb::Create, Resource::Job),
-            What::Launch(_) => Action::new(Verb::Create, Resource::Server),
-            What::Server(JobKind::TerminateServer, ..) => Action::new(Verb::Delete, Resource::Server),
-            What::Server(..) => Action::new(Verb::Operate, Resource::Server),
-            What::Run(..) => Action::new(Verb::Execute, Resource::Server),
+            What::Noop(_) => JobKind::Noop,
+            What::Launch(_) => JobKind::LaunchServer,
+            What::Server(kind, ..) => *kind,
+            What::Run(..) => JobKind::RunCommand,
         }
     }
 
@@ -85,8 +95,60 @@ impl Asked {
             What::Run(_, _, secs) => Duration::from_secs(u64::from(*secs)),
             What::Noop(_) | What::Launch(_) | What::Server(..) => Duration::ZERO,
         };
-        self.limit.unwrap_or(USUAL + run).min(LONGEST_JOB)
+        self.terms.limit.unwrap_or(USUAL + run).min(LONGEST_JOB)
     }
+}
+
+/// What a role must grant before such a job is accepted.
+pub(super) const fn action(kind: JobKind) -> Action {
+    match kind {
+        JobKind::Noop => Action::new(Verb::Create, Resource::Job),
+        JobKind::LaunchServer => Action::new(Verb::Create, Resource::Server),
+        JobKind::TerminateServer => Action::new(Verb::Delete, Resource::Server),
+        JobKind::StartServer | JobKind::StopServer | JobKind::PauseServer => {
+            Action::new(Verb::Operate, Resource::Server)
+        }
+        JobKind::RunCommand => Action::new(Verb::Execute, Resource::Server),
+    }
+}
+
+/// What may be said of any job.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Terms {
+    pub(super) limit: Option<Duration>,
+    pub(super) priority: Option<i32>,
+}
+
+impl Terms {
+    pub(super) fn read(fields: &mut Fields) -> Result<Self, Problem> {
+        let most = i64::try_from(LONGEST_JOB.as_secs()).unwrap_or(i64::MAX);
+        let limit = fields.integer("deadlineSeconds", 1, most)?;
+        let priority = fields.integer("priority", -100, 100)?;
+        Ok(Self {
+            limit: limit.and_then(|secs| u64::try_from(secs).ok()).map(Duration::from_secs),
+            priority: priority.and_then(|priority| i32::try_from(priority).ok()),
+        })
+    }
+}
+
+/// The fields of a body; none at all is an object without fields. `example` shows what to send.
+pub(super) fn body(bytes: &[u8], example: &str) -> Result<Fields, Problem> {
+    if bytes.is_empty() {
+        return Fields::of(Value::Object(serde_json::Map::new()), "");
+    }
+    let value = serde_json::from_slice(bytes)
+        .map_err(|e| Problem::field("", format!("the body is no JSON: {e}; send {example}")))?;
+    Fields::of(value, "")
+}
+
+/// Program, arguments and longest run of a command.
+fn command_of(fields: &mut Fields, name: &'static str) -> Result<(Vec<String>, u32), Problem> {
+    let argv = fields.texts("argv", 256, 64 * 1024)?;
+    if argv.first().is_none_or(String::is_empty) || argv.iter().any(|arg| arg.contains('\0')) {
+        return Err(Problem::field(name, format!("{name} must begin with a program and hold no zero byte")));
+    }
+    let secs = fields.integer("timeoutSecs", 1, LONGEST_COMMAND)?.unwrap_or(300);
+    Ok((argv, u32::try_from(secs).unwrap_or(300)))
 }
 
 impl What {
@@ -96,13 +158,8 @@ impl What {
             JobKind::LaunchServer => return Wish::read(fields).map(|wish| Self::Launch(Box::new(wish))),
             JobKind::RunCommand => {
                 let server = ServerId(fields.needed_integer("server", 1, i64::MAX)?);
-                let argv = fields.texts("argv", 256, 64 * 1024)?;
-                if argv.first().is_none_or(String::is_empty) || argv.iter().any(|arg| arg.contains('\0')) {
-                    let text = "params.argv must begin with a program and hold no zero byte";
-                    return Err(Problem::field("params.argv", text));
-                }
-                let secs = fields.integer("timeoutSecs", 1, LONGEST_COMMAND)?.unwrap_or(300);
-                Self::Run(server, argv, u32::try_from(secs).unwrap_or(300))
+                let (argv, secs) = command_of(&mut fields, "params.argv")?;
+                Self::Run(server, argv, secs)
             }
             JobKind::TerminateServer | JobKind::StartServer | JobKind::StopServer | JobKind::PauseServer => {
                 let server = ServerId(fields.needed_integer("server", 1, i64::MAX)?);
@@ -130,10 +187,12 @@ async fn accepted(
 ) -> Result<HttpResponse, Problem> {
     // The weakest right first: who may not even look at jobs learns nothing about bodies.
     let (caller, bytes) = admit(request, payload, state, Action::new(Verb::Read, Resource::Job)).await?;
-    let found = put(state, &caller.principal, caller.entry(), &bytes).await?;
-    Ok(HttpResponse::Accepted()
-        .insert_header((LOCATION, format!("/api/v1/jobs/{}", found.id)))
-        .json(show::job(&found)))
+    take(state, &caller, Asked::read(&bytes)?).await
+}
+
+/// Looks up what is asked for and accepts it.
+pub(super) async fn take(state: &State, caller: &Caller, asked: Asked) -> Result<HttpResponse, Problem> {
+    Ok(told(&made(state, &caller.principal, caller.entry(), asked).await?))
 }
 
 /// Understands a body, checks that `who` may ask for it, and makes the job durable: what the API and the console share.
@@ -143,33 +202,59 @@ pub(in crate::web) async fn put(
     entry: Entry,
     bytes: &[u8],
 ) -> Result<job::Job, Problem> {
-    let asked = Asked::read(bytes)?;
-    who.must(asked.action())?;
-    let (limit, priority) = (asked.limit(), asked.priority);
-    let (params, description) = resolved(asked.what, who, state).await?;
+    made(state, who, entry, Asked::read(bytes)?).await
+}
+
+async fn made(state: &State, who: &Principal, entry: Entry, asked: Asked) -> Result<job::Job, Problem> {
+    who.must(action(asked.kind()))?;
+    let (limit, priority) = (asked.limit(), asked.terms.priority.unwrap_or(0));
+    let (params, description) = resolved(asked, who, state).await?;
+    stored(state, who, entry, Plain { params, description, limit, priority }).await
+}
+
+/// A job without anything left to look up.
+pub(super) struct Plain {
+    pub(super) params: JobParams,
+    pub(super) description: String,
+    pub(super) limit: Duration,
+    pub(super) priority: i32,
+}
+
+/// Makes a job durable and answers 202 with it.
+pub(super) async fn durable(state: &State, caller: &Caller, plain: Plain) -> Result<HttpResponse, Problem> {
+    Ok(told(&stored(state, &caller.principal, caller.entry(), plain).await?))
+}
+
+fn told(found: &job::Job) -> HttpResponse {
+    HttpResponse::Accepted()
+        .insert_header((LOCATION, format!("/api/v1/jobs/{}", found.id)))
+        .json(show::job(found))
+}
+
+async fn stored(state: &State, who: &Principal, entry: Entry, plain: Plain) -> Result<job::Job, Problem> {
     let submit = Submit {
         entry,
         uid: JobUid::random(),
         id: JobId(state.sequencer.next(Sequence::Job).await?),
         account: who.account,
         person: who.person,
-        server: params.server(),
-        description,
-        priority,
-        limit,
-        params,
+        server: plain.params.server(),
+        description: plain.description,
+        priority: plain.priority,
+        limit: plain.limit,
+        params: plain.params,
     };
-    let made = state.registry.submit(submit).await?;
-    let uid = made.uid;
+    let accepted = state.registry.submit(submit).await?;
+    let uid = accepted.uid;
     let row = state.store.read(move |c| job::by_uid(c, uid)).await?;
-    let row = row.ok_or_else(|| Fault::not_found(format!("job {} was accepted but is gone", made.id)))?;
+    let row = row.ok_or_else(|| Fault::not_found(format!("job {} was accepted but is gone", accepted.id)))?;
     Ok(job::Job::try_from(row)?)
 }
 
 /// Looks everything up that is named, among the tenant's own.
-async fn resolved(what: What, who: &Principal, state: &State) -> Result<(JobParams, String), Problem> {
-    let customer = who.customer;
-    match what {
+async fn resolved(asked: Asked, who: &Principal, state: &State) -> Result<(JobParams, String), Problem> {
+    let (customer, place) = (who.customer, asked.server);
+    match asked.what {
         What::Noop(note) => Ok((JobParams::Noop(NoopParams { note }), "Do nothing".to_owned())),
         What::Launch(wish) => {
             let params = launch(*wish, who, state).await?;
@@ -177,13 +262,13 @@ async fn resolved(what: What, who: &Principal, state: &State) -> Result<(JobPara
             Ok((JobParams::LaunchServer(params), description))
         }
         What::Run(server, argv, timeout_secs) => {
-            let name = name_of(customer, server, state).await?;
+            let name = name_of((customer, server), place, state).await?;
             let program: String = argv.first().map(|arg| arg.chars().take(100).collect()).unwrap_or_default();
             let params = CommandParams { server, argv, timeout_secs };
             Ok((JobParams::RunCommand(params), format!("Run {program} on {name}")))
         }
         What::Server(kind, server, reason) => {
-            let name = name_of(customer, server, state).await?;
+            let name = name_of((customer, server), place, state).await?;
             let params = ServerParams { server, reason };
             let (params, verb) = match kind {
                 JobKind::TerminateServer => (JobParams::TerminateServer(params), "Terminate"),
@@ -196,13 +281,14 @@ async fn resolved(what: What, who: &Principal, state: &State) -> Result<(JobPara
     }
 }
 
-async fn name_of(customer: CustomerId, id: ServerId, state: &State) -> Result<String, Problem> {
+async fn name_of(
+    (customer, id): (CustomerId, ServerId),
+    place: &'static str,
+    state: &State,
+) -> Result<String, Problem> {
     let row = state.store.read(move |c| server::by_id(c, customer, id)).await?;
     row.map(|row| row.name).ok_or_else(|| {
-        Problem::absent(
-            "params.server",
-            format!("there is no server {id}; list yours with GET /api/v1/servers"),
-        )
+        Problem::absent(place, format!("there is no server {id}; list yours with GET /api/v1/servers"))
     })
 }
 
@@ -247,7 +333,7 @@ mod tests {
     #[test]
     fn good_bodies_are_understood() {
         let asked = read(&json!({"kind": "noop", "deadlineSeconds": 5, "priority": -3})).expect("good");
-        assert_eq!((asked.limit(), asked.priority), (Duration::from_secs(5), -3));
+        assert_eq!((asked.limit(), asked.terms.priority), (Duration::from_secs(5), Some(-3)));
         let asked =
             read(&json!({"kind": "run-command", "params": {"server": 7, "argv": ["ls"]}})).expect("good");
         assert_eq!(asked.what, What::Run(ServerId(7), vec!["ls".to_owned()], 300));

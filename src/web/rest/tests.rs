@@ -10,7 +10,7 @@ use crate::web::testing::{Answer, KEY, OTHER, OTHER_SERVER, READER, Rig, SECRET,
 
 const HOST: &str = "dispatcher.test";
 
-fn signed(key: &str, method: &str, path: &str, body: &str) -> TestRequest {
+pub(super) fn signed(key: &str, method: &str, path: &str, body: &str) -> TestRequest {
     let (bare, query) = path.split_once('?').unwrap_or((path, ""));
     let (nonce, now) = (Uid::random().to_string(), Micros::wall().millis());
     let parts = native::Parts {
@@ -38,7 +38,7 @@ fn signed(key: &str, method: &str, path: &str, body: &str) -> TestRequest {
     request.insert_header(("content-length", body.len().to_string())).set_payload(body.to_owned())
 }
 
-async fn get(rig: &Rig, key: &str, path: &str) -> Answer {
+pub(super) async fn get(rig: &Rig, key: &str, path: &str) -> Answer {
     rig.send(signed(key, "GET", path, "")).await
 }
 

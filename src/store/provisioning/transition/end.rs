@@ -103,7 +103,7 @@ pub fn end(connection: &mut AnyConnection, end: &End) -> QueryResult<bool> {
     diesel::select(exists(ended)).get_result(connection)
 }
 
-fn after_end(connection: &mut AnyConnection, end: &End, now: i64) -> QueryResult<()> {
+pub(super) fn after_end(connection: &mut AnyConnection, end: &End, now: i64) -> QueryResult<()> {
     if end.state != JobState::Complete {
         // Nobody need look any longer; what is seen later still becomes evidence.
         let open =

@@ -1,18 +1,21 @@
 //! The moves of a job, each one item with its condition. Zero rows means: nothing of the item is done.
 //!
-//! Every function but [`cancel_asked`] names the epoch in its condition; evidence is accepted from anyone.
+//! Every function but [`cancel_asked`] names the epoch in its condition; evidence is accepted from anyone, and a
+//! person's word ([`resolve`]) ends only what is set aside.
 
 mod call;
 mod claim;
 mod end;
 mod verdict;
 mod wait;
+mod word;
 
 pub use call::{Close, Opened, Then, close_attempt, hand_over, may_act, open_attempt};
 pub use claim::{Claim, claim, needing_an_actor, owned_by, take_over};
 pub use end::{End, Obligation, Sent, cancel_asked, end, withdraw};
 pub use verdict::verdict;
 pub use wait::{Quiet, Waiting, begin_undo, next_try, park, quarantine, wait};
+pub use word::{Heard, Word, audited, hears, resolve};
 
 use crate::model::{Epoch, JobUid};
 

@@ -1,0 +1,119 @@
+//! `dispatcher actors` and `dispatcher health`: how the process is that answers.
+
+use std::io::Write;
+
+use serde_json::Value;
+
+use super::client::{Error, Target};
+use super::jobs::{print, text};
+use super::table;
+
+/// What a command ends with that found something not well.
+const NOT_WELL: u8 = 3;
+
+/// Where to ask, and how to show it.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    target: Target,
+    /// Print JSON instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+fn all<'a>(answer: &'a Value, field: &str) -> &'a [Value] {
+    answer.get(field).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+/// Shows the actors.
+pub(super) async fn actors(args: &Args, out: &mut dyn Write) -> Result<u8, Error> {
+    let answer = args.target.client()?.get("/api/v1/actors").await?;
+    if args.json {
+        print(out, &answer)?
+    } else {
+        actors_of(out, &answer)?
+    }
+    Ok(0)
+}
+
+fn actors_of(out: &mut dyn Write, answer: &Value) -> Result<(), Error> {
+    let rows: Vec<Vec<String>> = all(answer, "actors").iter().map(actor).collect();
+    table::write(out, &["KIND", "KEY", "STATE", "WAITING", "NOW", "SINCE", "RESTARTS", "LAST PANIC"], &rows)?;
+    writeln!(out)?;
+    let fields = ["name", "lagMs", "red"];
+    let rows: Vec<Vec<String>> = all(answer, "arbiters")
+        .iter()
+        .map(|arbiter| fields.iter().map(|field| text(arbiter, field)).collect())
+        .collect();
+    Ok(table::write(out, &["ARBITER", "LAG MS", "RED"], &rows)?)
+}
+
+fn actor(actor: &Value) -> Vec<String> {
+    let message = actor.get("message").unwrap_or(&Value::Null);
+    let (name, since) = (text(message, "name"), text(message, "since"));
+    let of = |field| text(actor, field);
+    vec![of("kind"), of("key"), of("state"), of("mailbox"), name, since, of("restarts"), of("lastPanic")]
+}
+
+/// Shows the parts; ends with 3 when the process may take no work.
+pub(super) async fn health(args: &Args, out: &mut dyn Write) -> Result<u8, Error> {
+    let answer = args.target.client()?.get("/api/v1/health").await?;
+    if args.json {
+        print(out, &answer)?
+    } else {
+        health_of(out, &answer)?
+    }
+    Ok(if is_well(&answer) { 0 } else { NOT_WELL })
+}
+
+fn is_well(answer: &Value) -> bool {
+    answer.get("ok").and_then(Value::as_bool).unwrap_or(false)
+}
+
+fn health_of(out: &mut dyn Write, answer: &Value) -> Result<(), Error> {
+    let fields = ["part", "state", "since", "reason"];
+    let rows: Vec<Vec<String>> = all(answer, "parts")
+        .iter()
+        .map(|part| fields.iter().map(|field| text(part, field)).collect())
+        .collect();
+    table::write(out, &["PART", "STATE", "SINCE", "WHY"], &rows)?;
+    if !is_well(answer) {
+        writeln!(out, "not ready: look into the log for the parts above, and at \"dispatcher actors\"")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{actors_of, health_of, is_well};
+    use serde_json::json;
+
+    #[test]
+    fn actors_show_what_they_do_and_what_they_died_of() {
+        let answer = json!({"actors": [
+            {"kind": "job", "key": "ab", "state": "running", "mailbox": 2,
+             "message": {"name": "Wake", "since": "2026-11-22T10:00:00Z"}, "restarts": 1, "lastPanic": "boom"},
+            {"kind": "registry", "key": "cd", "state": "running", "mailbox": 0, "message": null, "restarts": 0,
+             "lastPanic": null}],
+            "arbiters": [{"name": "jobs", "lagMs": 3, "red": false}]});
+        let mut out = Vec::new();
+        actors_of(&mut out, &answer).expect("memory");
+        let shown = String::from_utf8(out).expect("text");
+        assert!(shown.contains("Wake  2026-11-22T10:00:00Z  1         boom"), "{shown}");
+        assert!(shown.contains("registry  cd   running  0        -"), "{shown}");
+        assert!(shown.contains("jobs     3       false"), "{shown}");
+    }
+
+    #[test]
+    fn what_is_not_well_says_where_to_look() {
+        let mut out = Vec::new();
+        let ill = json!({"ok": false, "parts": [{"part": "store", "state": "red", "since": "s", "reason": "gone"}]});
+        health_of(&mut out, &ill).expect("memory");
+        let shown = String::from_utf8(out).expect("text");
+        assert!(
+            shown.contains("store  red    s      gone") && shown.contains("dispatcher actors"),
+            "{shown}"
+        );
+        assert!(!is_well(&ill) && is_well(&json!({"ok": true})) && !is_well(&json!({})));
+    }
+}

@@ -1,0 +1,134 @@
+//! What a person may do to a job that is there: ask for its cancel, and say what became of it.
+
+use actix::prelude::*;
+
+use super::Error;
+use super::actor::Spec;
+use crate::jobs;
+use crate::model::{CustomerId, JobId, JobState, JobUid, UserId};
+use crate::mq::Nudge;
+use crate::store::Store;
+use crate::store::provisioning::accept::{self, Answer, Entered, Entry};
+use crate::store::provisioning::transition::{self, Heard, Word};
+use crate::store::provisioning::{access, job};
+
+/// Ask for a job's cancel.
+#[derive(Message)]
+#[rtype(result = "Result<(), Error>")]
+pub(super) struct CancelJob {
+    pub(super) customer: CustomerId,
+    pub(super) id: JobId,
+    pub(super) who: String,
+    pub(super) entry: Option<Entry>,
+}
+
+/// Say what became of a job that was set aside.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct Resolve {
+    /// Who asks, and what makes the request unique.
+    pub entry: Entry,
+    /// The job.
+    pub id: JobId,
+    /// Whose word it is.
+    pub person: UserId,
+    /// How it ended.
+    pub outcome: JobState,
+    /// How they know.
+    pub reason: String,
+    /// Number of the audit record.
+    pub audit: i64,
+}
+
+async fn uid_of(store: &Store, customer: CustomerId, id: JobId) -> Result<JobUid, Error> {
+    let row = store.read(move |c| job::by_id(c, customer, id)).await?;
+    row.and_then(|row| row.uid.parse().ok()).ok_or(Error::NoSuchJob(id))
+}
+
+/// The first answer of a write to a job that is there; it names no job, since it made none.
+const fn answer(id: JobId, status: i32) -> Answer {
+    Answer { job: None, status, created: Some(id.0) }
+}
+
+/// The outcome of an item that may have been done before.
+fn entered<T>(entered: Entered, fresh: Option<T>) -> Result<Option<T>, Error> {
+    match entered {
+        Entered::Fresh => Ok(fresh),
+        Entered::Same(_) => Ok(None),
+        Entered::Conflict => Err(Error::Conflict),
+        Entered::Replayed => Err(Error::Replayed),
+    }
+}
+
+pub(super) async fn cancel(spec: Spec, ask: CancelJob) -> Result<(), Error> {
+    let id = ask.id;
+    let uid = uid_of(&spec.store, ask.customer, id).await?;
+    let item = move |c: &mut crate::store::AnyConnection| {
+        let known = match &ask.entry {
+            Some(entry) => match &entry.idem {
+                Some(key) => accept::earlier(c, entry, key)?.is_some(),
+                None => false,
+            },
+            None => false,
+        };
+        let open = job::by_uid(c, uid)?.is_some_and(|row| row.ended_at.is_none());
+        if !open && !known {
+            return Ok(None);
+        }
+        let entered = match &ask.entry {
+            Some(entry) => accept::enter(c, entry, &answer(id, 202))?,
+            None => Entered::Fresh,
+        };
+        let news = entered == Entered::Fresh && transition::cancel_asked(c, uid, &ask.who)?;
+        Ok(Some((entered, news)))
+    };
+    let Some((done, news)) = spec.store.write(item).await? else { return Err(Error::Ended(id)) };
+    if entered(done, Some(news))?.unwrap_or(false) {
+        spec.changes.tell(uid);
+        spec.queue.publish(Nudge::Job(uid));
+    }
+    Ok(())
+}
+
+pub(super) async fn resolve(spec: Spec, ask: Resolve) -> Result<(), Error> {
+    let (id, customer, person) = (ask.id, ask.entry.customer, ask.person);
+    let uid = uid_of(&spec.store, customer, id).await?;
+    let read = spec.store.read(move |c| Ok((job::history(c, uid)?, access::person(c, customer, person)?)));
+    let (history, person) = read.await?;
+    let history = history.ok_or(Error::NoSuchJob(id))?;
+    let login = person.map_or_else(|| ask.person.to_string(), |row| row.login);
+    // As long as the column of a source.
+    let source: String = format!("person/{login}").chars().take(64).collect();
+    let now = spec.ports.clock.now();
+    let said = (source.as_str(), ask.reason.as_str());
+    let end = jobs::by_word(&history, ask.outcome, said, now).ok_or(Error::NotComplete(id))?;
+    let word =
+        Word { end, customer, source, reason: ask.reason, request: ask.entry.request, audit: ask.audit };
+    let (entry, outcome) = (ask.entry, ask.outcome);
+    let item = move |c: &mut crate::store::AnyConnection| {
+        let known = match &entry.idem {
+            Some(key) => accept::earlier(c, &entry, key)?,
+            None => None,
+        };
+        let fits = transition::hears(c, &word)?;
+        if known.is_none() && matches!(fits, Heard::Open | Heard::Unfit) {
+            return Ok((Entered::Fresh, fits));
+        }
+        match accept::enter(c, &entry, &answer(id, 200))? {
+            Entered::Fresh => Ok((Entered::Fresh, transition::resolve(c, &word)?)),
+            other => Ok((other, fits)),
+        }
+    };
+    let (done, heard) = spec.store.write(item).await?;
+    match entered(done, Some(heard))? {
+        None => {}
+        Some(Heard::Ended) => {
+            spec.changes.tell(uid);
+            spec.metrics.job_ended("job", outcome.as_str());
+        }
+        Some(Heard::Noted) => spec.changes.tell(uid),
+        Some(Heard::Open) => return Err(Error::NotSetAside(id, history.job.state)),
+        Some(Heard::Unfit) => return Err(Error::NotComplete(id)),
+    }
+    Ok(())
+}
