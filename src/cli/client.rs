@@ -251,7 +251,7 @@ impl Client {
     /// Reads a resource.
     ///
     /// # Errors
-    /// As [`Client::send`].
+    /// As `Client::send`.
     pub async fn get(&self, path: &str) -> Result<Value, Error> {
         self.json(Method::GET, path, None, None).await
     }
@@ -259,7 +259,7 @@ impl Client {
     /// Sends a write with its idempotency key.
     ///
     /// # Errors
-    /// As [`Client::send`].
+    /// As `Client::send`.
     pub async fn post(&self, path: &str, body: &Value, key: Option<&str>) -> Result<Value, Error> {
         self.json(Method::POST, path, Some(body.to_string()), key).await
     }
@@ -278,7 +278,7 @@ impl Client {
     /// Reads raw bytes.
     ///
     /// # Errors
-    /// As [`Client::send`].
+    /// As `Client::send`.
     pub async fn bytes(
         &self,
         method: Method,

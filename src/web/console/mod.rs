@@ -1,6 +1,6 @@
 //! The console: pages for people, behind a login. Pages work without script; with it they are live.
 //!
-//! Everything shown goes through escaping templates and, where it comes from outside, through [`words::plain`]; no
+//! Everything shown goes through escaping templates and, where it comes from outside, through `words::plain`; no
 //! page has inline script or style, and the policy sent with each says so to the browser.
 
 mod actors;

@@ -1,6 +1,6 @@
 //! The dated API, as the clients of the original product speak it: `/api/enstratus/<version>/<area>/<resource>[/<id>]`.
 //!
-//! One entry for all of it ([`entry`]): read the body, check the signature, find the row of the [`table`], check the
+//! One entry for all of it (`entry`): read the body, check the signature, find the row of the `table`, check the
 //! permission the row names, answer a repeat by its idempotency key, run the row's function. A resource cannot be
 //! reached without a row, and a row cannot be written without a permission.
 
