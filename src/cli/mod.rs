@@ -26,7 +26,6 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "made once, at start")]
 enum Command {
     /// Run every role in one process on embedded parts
     Dev(dev::Args),
