@@ -29,9 +29,9 @@ fn all<'a>(answer: &'a Value, field: &str) -> &'a [Value] {
 pub(super) async fn actors(args: &Args, out: &mut dyn Write) -> Result<u8, Error> {
     let answer = args.target.client()?.get("/api/v1/actors").await?;
     if args.json {
-        print(out, &answer)?
+        print(out, &answer)?;
     } else {
-        actors_of(out, &answer)?
+        actors_of(out, &answer)?;
     }
     Ok(0)
 }
@@ -59,9 +59,9 @@ fn actor(actor: &Value) -> Vec<String> {
 pub(super) async fn health(args: &Args, out: &mut dyn Write) -> Result<u8, Error> {
     let answer = args.target.client()?.get("/api/v1/health").await?;
     if args.json {
-        print(out, &answer)?
+        print(out, &answer)?;
     } else {
-        health_of(out, &answer)?
+        health_of(out, &answer)?;
     }
     Ok(if is_well(&answer) { 0 } else { NOT_WELL })
 }

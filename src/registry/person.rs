@@ -50,11 +50,11 @@ const fn answer(id: JobId, status: i32) -> Answer {
     Answer { job: None, status, created: Some(id.0) }
 }
 
-/// The outcome of an item that may have been done before.
-fn entered<T>(entered: Entered, fresh: Option<T>) -> Result<Option<T>, Error> {
+/// Whether an item was done now; false when it had been done before.
+const fn is_fresh(entered: &Entered) -> Result<bool, Error> {
     match entered {
-        Entered::Fresh => Ok(fresh),
-        Entered::Same(_) => Ok(None),
+        Entered::Fresh => Ok(true),
+        Entered::Same(_) => Ok(false),
         Entered::Conflict => Err(Error::Conflict),
         Entered::Replayed => Err(Error::Replayed),
     }
@@ -83,7 +83,7 @@ pub(super) async fn cancel(spec: Spec, ask: CancelJob) -> Result<(), Error> {
         Ok(Some((entered, news)))
     };
     let Some((done, news)) = spec.store.write(item).await? else { return Err(Error::Ended(id)) };
-    if entered(done, Some(news))?.unwrap_or(false) {
+    if is_fresh(&done)? && news {
         spec.changes.tell(uid);
         spec.queue.publish(Nudge::Job(uid));
     }
@@ -120,15 +120,17 @@ pub(super) async fn resolve(spec: Spec, ask: Resolve) -> Result<(), Error> {
         }
     };
     let (done, heard) = spec.store.write(item).await?;
-    match entered(done, Some(heard))? {
-        None => {}
-        Some(Heard::Ended) => {
+    if !is_fresh(&done)? {
+        return Ok(());
+    }
+    match heard {
+        Heard::Ended => {
             spec.changes.tell(uid);
             spec.metrics.job_ended("job", outcome.as_str());
         }
-        Some(Heard::Noted) => spec.changes.tell(uid),
-        Some(Heard::Open) => return Err(Error::NotSetAside(id, history.job.state)),
-        Some(Heard::Unfit) => return Err(Error::NotComplete(id)),
+        Heard::Noted => spec.changes.tell(uid),
+        Heard::Open => return Err(Error::NotSetAside(id, history.job.state)),
+        Heard::Unfit => return Err(Error::NotComplete(id)),
     }
     Ok(())
 }

@@ -126,7 +126,7 @@ pub async fn run(args: &Args, out: &mut dyn Write) -> Result<u8, Error> {
         Command::List(list) => show(show::list)(out, &client.get(&list.path()).await?)?,
         Command::Show { id } => show(show::job)(out, &client.get(&format!("/api/v1/jobs/{id}")).await?)?,
         Command::Why { id } => {
-            show(show::sentence)(out, &client.get(&format!("/api/v1/jobs/{id}/why")).await?)?
+            show(show::sentence)(out, &client.get(&format!("/api/v1/jobs/{id}/why")).await?)?;
         }
         Command::Watch { id, timeout } => return watch(&client, (*id, *timeout), as_json, out).await,
         Command::Cancel { id } => {

@@ -40,7 +40,14 @@ pub(super) async fn why(
 
 /// `since` is when that became so, `until` when it goes on at the latest, where that is known.
 fn why_of(job: &Job, now: Micros) -> Value {
-    let told = if job.ended_at.is_some() { job.message.as_deref().unwrap_or_default() } else { &job.why };
+    // The message of a complete job is its result, often a bare number.
+    let result = match (job.state, job.message.as_deref()) {
+        (JobState::Complete, Some(message)) if !message.is_empty() => {
+            Some(format!("{}: {message}", plain(job.state)))
+        }
+        (_, message) => message.map(str::to_owned),
+    };
+    let told = if job.ended_at.is_some() { result.as_deref().unwrap_or_default() } else { &job.why };
     let (code, text) = match (job.why_code.as_str(), told) {
         ("", "") => (job.state.as_str(), plain(job.state).to_owned()),
         (code, "") => (code, plain(job.state).to_owned()),

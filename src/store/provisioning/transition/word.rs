@@ -39,8 +39,9 @@ pub enum Heard {
     Unfit,
 }
 
-/// Ends a job that is quarantined in the epoch seen and has no owner, by a person's word; its open calls get the
-/// outcome that follows from it. Over an end it changes nothing: then, too, the word is kept as evidence and audit.
+/// Ends a job that is quarantined in the epoch seen and has no owner, by a person's word.
+///
+/// Its open calls get the outcome that follows from it. Over an end it changes nothing: then, too, the word is kept as evidence and audit.
 ///
 /// # Errors
 /// What the database reports.
