@@ -2,6 +2,7 @@
 //! their answers into text; decides nothing itself.
 
 mod agents;
+mod bench;
 pub mod client;
 mod dev;
 mod follow;
@@ -39,6 +40,8 @@ enum Command {
     Actors(process::Args),
     /// Say how the process that answers is
     Health(process::Args),
+    /// Measure this program on this machine, beside the machine's own limits
+    Bench(bench::Args),
     /// Run the guest's agent
     Agent(agent::Args),
     /// Carry out one command; started by the agent only
@@ -56,6 +59,7 @@ pub fn main() -> ExitCode {
         Command::Agents(args) => client_main(async |out| agents::run(&args, out).await),
         Command::Actors(args) => client_main(async |out| process::actors(&args, out).await),
         Command::Health(args) => client_main(async |out| process::health(&args, out).await),
+        Command::Bench(args) => client_main(async |out| bench::run(&args, out).await),
         Command::Agent(args) => agent::main(args),
         Command::AgentShim(args) => agent::shim_main(&args),
     }

@@ -1,0 +1,96 @@
+//! The process that is measured: this executable on a folder of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::process::{Child, Command};
+
+use crate::cli::client::{Client, Error, Target};
+use crate::model::Uid;
+
+/// Longest wait for a start or a stop.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A folder and the process on it. The folder is removed when it is dropped, and the process is killed.
+pub(super) struct Place {
+    folder: PathBuf,
+    child: Option<Child>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.folder) {
+            log::warn!("the folder {} stays: {error}", self.folder.display());
+        }
+    }
+}
+
+impl Place {
+    pub(super) fn make(below: Option<&Path>) -> Result<Self, Error> {
+        let below = below.map_or_else(std::env::temp_dir, Path::to_path_buf);
+        let folder = below.join(format!("dispatcher-bench-{}", Uid::random()));
+        std::fs::create_dir_all(&folder)?;
+        Ok(Self { folder, child: None })
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn ready_file(&self) -> PathBuf {
+        self.folder.join("ready.json")
+    }
+
+    /// Starts the process; milliseconds until it is ready.
+    pub(super) async fn start(&mut self) -> Result<f64, Error> {
+        let ready = self.ready_file();
+        drop(std::fs::remove_file(&ready));
+        let began = Instant::now();
+        let child = Command::new(std::env::current_exe()?)
+            .args(["dev", "--listen", "127.0.0.1:0", "--data"])
+            .arg(self.folder.join("data"))
+            .arg("--ready-file")
+            .arg(&ready)
+            .env("RUST_LOG", "warn")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()?;
+        self.child = Some(child);
+        while !ready.exists() {
+            if began.elapsed() > PATIENCE {
+                return Err(Error::Usage("the measured process does not get ready".to_owned()));
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(began.elapsed().as_secs_f64() * 1000.0)
+    }
+
+    pub(super) fn client(&self) -> Result<Client, Error> {
+        Target { ready_file: Some(self.ready_file()), ..Target::default() }.client()
+    }
+
+    /// Resident memory of the process.
+    pub(super) fn memory_kib(&self) -> f64 {
+        let pid = self.child.as_ref().and_then(Child::id).unwrap_or_default();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|rest| rest.split_whitespace().next()).and_then(|n| n.parse::<u32>().ok());
+        f64::from(kib.unwrap_or_default())
+    }
+
+    /// Ends the process in order.
+    pub(super) async fn stop(&mut self) -> Result<(), Error> {
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
+            kill(Pid::from_raw(pid), Signal::SIGTERM).map_err(std::io::Error::from)?;
+        }
+        tokio::time::timeout(PATIENCE, child.wait())
+            .await
+            .map_err(|e| Error::Usage(format!("the measured process does not end: {e}")))??;
+        Ok(())
+    }
+}
