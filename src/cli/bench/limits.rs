@@ -5,11 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use diesel::prelude::*;
-
 use super::load::percentile;
 use crate::cli::client::Error;
-use crate::store::provisioning::schema::setting;
+use crate::model::{AccountId, CustomerId, JobId, JobParams, JobUid, NoopParams, Uid, UserId};
+use crate::store::provisioning::accept::{self, Entry, Submit};
 use crate::store::{Manager, PROVISIONING, Settings, Store};
 
 /// Overwrites 4 KiB and waits for the disk, again and again: how often a second, and the median in milliseconds.
@@ -31,7 +30,7 @@ pub(super) fn fdatasync(folder: &Path, span: Duration) -> Result<(f64, f64), Err
     Ok((rate(took.len(), began.elapsed()), percentile(&mut took, 50)))
 }
 
-/// One small row a write, through the group-committing writer alone: rows a second.
+/// One job row a write, with its indexes, through the group-committing writer alone: rows a second.
 pub(super) async fn group_commit(folder: &Path, senders: usize, span: Duration) -> Result<f64, Error> {
     let url = format!("sqlite://{}/limit.db", folder.display());
     let manager = Manager::new(&url).map_err(|e| Error::Usage(e.to_string()))?;
@@ -51,21 +50,37 @@ async fn insert(store: Store, sender: usize, span: Duration) -> usize {
     let began = Instant::now();
     let mut rows = 0;
     while began.elapsed() < span {
-        let name = format!("{sender}.{rows}");
-        let value = "x".repeat(250);
-        let written = store
-            .write(move |c| {
-                diesel::insert_into(setting::table)
-                    .values((setting::name.eq(&name), setting::value.eq(&value)))
-                    .execute(c)
-            })
-            .await;
-        if written.is_err() {
+        let submit = job(sender, rows);
+        if store.write(move |c| accept::accept(c, &submit)).await.is_err() {
             break;
         }
         rows += 1;
     }
     rows
+}
+
+/// A job that nobody will run: no dispatcher works on this database.
+fn job(sender: usize, n: usize) -> Submit {
+    let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+    Submit {
+        entry: Entry {
+            customer: CustomerId(1),
+            access_key: "bench".to_owned(),
+            request: Uid::random(),
+            replay: None,
+            idem: None,
+            repeat_by_key: false,
+        },
+        uid: JobUid::random(),
+        id: JobId(number(sender) * 100_000_000 + number(n)),
+        account: AccountId(1),
+        person: UserId(1),
+        params: JobParams::Noop(NoopParams::default()),
+        description: "Do nothing".to_owned(),
+        priority: 0,
+        limit: Duration::from_secs(60),
+        server: None,
+    }
 }
 
 /// So many in so long, a second.

@@ -142,7 +142,11 @@ fn show(out: &mut dyn Write, f: &Figures) -> Result<(), Error> {
             format!("{:.0}/s", f.fdatasync_per_second),
             format!("p50 {:.2} ms", f.fdatasync_p50_ms),
         ),
-        row("raw group commit, one row", format!("{:.0}/s", f.group_commit_rows_per_second), String::new()),
+        row(
+            "raw group commit, one job row",
+            format!("{:.0}/s", f.group_commit_rows_per_second),
+            String::new(),
+        ),
         row(
             "P1 durable signed submit",
             format!("{:.0}/s", f.submits_per_second),

@@ -5,7 +5,7 @@
 use diesel::prelude::*;
 
 use super::schema::{
-    account, billing_code, cloud, customer, data_center, machine_image, region, server_product, setting,
+    account, billing_code, cloud, customer, data_center, machine_image, region, server_product,
 };
 use crate::model::{
     AccountId, BillingCodeId, CloudId, CustomerId, DataCenterId, ImageId, ProductId, RegionId,
@@ -470,25 +470,5 @@ pub fn replace_billing_code(
     diesel::update(images).set(machine_image::budget.eq(new.0)).execute(connection)?;
     let servers = server::table.filter(server::customer.eq(customer.0).and(server::budget.eq(old.0)));
     diesel::update(servers).set(server::budget.eq(new.0)).execute(connection)?;
-    Ok(())
-}
-
-/// A setting of the installation.
-///
-/// # Errors
-/// What the database reports.
-pub fn setting(connection: &mut AnyConnection, name: &str) -> QueryResult<Option<String>> {
-    setting::table.find(name).select(setting::value).first(connection).optional()
-}
-
-/// Writes a setting.
-///
-/// # Errors
-/// What the database reports.
-pub fn set_setting(connection: &mut AnyConnection, name: &str, value: &str) -> QueryResult<()> {
-    let row = (setting::name.eq(name), setting::value.eq(value));
-    if !super::insert_new(diesel::insert_into(setting::table).values(row).execute(connection))? {
-        diesel::update(setting::table.find(name)).set(setting::value.eq(value)).execute(connection)?;
-    }
     Ok(())
 }
