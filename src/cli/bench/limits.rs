@@ -78,6 +78,7 @@ fn job(sender: usize, n: usize) -> Submit {
         params: JobParams::Noop(NoopParams::default()),
         description: "Do nothing".to_owned(),
         priority: 0,
+        delay: Duration::ZERO,
         limit: Duration::from_secs(60),
         server: None,
     }

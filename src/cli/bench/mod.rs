@@ -27,6 +27,9 @@ pub(super) struct Args {
     /// Clients that submit at the same time
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=512))]
     clients: u16,
+    /// Open jobs on the folder when the start with open jobs is measured
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    open_jobs: u32,
     /// Runs; the medians are shown
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=50))]
     runs: u16,
@@ -55,6 +58,9 @@ struct Figures {
     paced_p50_ms: f64,
     paced_p99_ms: f64,
     restart_ms: f64,
+    open_jobs: f64,
+    open_job_bytes: f64,
+    restart_open_ms: f64,
 }
 
 /// Measures and shows.
@@ -86,12 +92,11 @@ async fn one(args: &Args) -> Result<Figures, Error> {
     let load = Load::of(place.client()?);
     let one_client_p50_ms = load.one_client(Duration::from_secs(1)).await?.p50;
     let (paced_p50_ms, paced_p99_ms) = load.paced(50, span).await?;
-    let submits = load.submit(usize::from(args.clients), span).await?;
-    load.drained().await?;
     let end_to_end_per_second = load.end_to_end(usize::from(args.clients), span).await?;
     place.stop().await?;
     let restart_ms = place.start().await?;
     place.stop().await?;
+    let (submits, open) = waiting_jobs(args, span).await?;
     Ok(Figures {
         fdatasync_per_second,
         fdatasync_p50_ms,
@@ -106,7 +111,32 @@ async fn one(args: &Args) -> Result<Figures, Error> {
         paced_p50_ms,
         paced_p99_ms,
         restart_ms,
+        open_jobs: f64::from(args.open_jobs),
+        open_job_bytes: open.bytes,
+        restart_open_ms: open.restart_ms,
     })
+}
+
+/// What open jobs cost.
+struct Open {
+    bytes: f64,
+    restart_ms: f64,
+}
+
+/// Submits alone, of jobs that nobody works at yet, as the limit beside it; then what many open jobs cost.
+async fn waiting_jobs(args: &Args, span: Duration) -> Result<(load::Speed, Open), Error> {
+    let clients = usize::from(args.clients);
+    let mut place = Place::make(args.folder.as_deref())?;
+    place.start().await?;
+    let load = Load::of(place.client()?);
+    let submits = load.submit(clients, span, load::When::Tomorrow).await?;
+    let before = place.memory_kib();
+    load.pile(clients, usize::try_from(args.open_jobs).unwrap_or(usize::MAX)).await?;
+    let bytes = (place.memory_kib() - before) * 1024.0 / f64::from(args.open_jobs);
+    place.stop().await?;
+    let restart_ms = place.start().await?;
+    place.stop().await?;
+    Ok((submits, Open { bytes, restart_ms }))
 }
 
 /// The median of each figure.
@@ -130,6 +160,9 @@ fn medians(all: &[Figures]) -> Figures {
         paced_p50_ms: of(|f| f.paced_p50_ms),
         paced_p99_ms: of(|f| f.paced_p99_ms),
         restart_ms: of(|f| f.restart_ms),
+        open_jobs: of(|f| f.open_jobs),
+        open_job_bytes: of(|f| f.open_job_bytes),
+        restart_open_ms: of(|f| f.restart_open_ms),
     }
 }
 
@@ -169,8 +202,14 @@ fn show(out: &mut dyn Write, f: &Figures) -> Result<(), Error> {
             format!("p99 {:.1} ms", f.paced_p99_ms),
         ),
         row("P7 idle memory", format!("{:.1} MB", f.idle_memory_kib / 1024.0), String::new()),
+        row("P7 memory of a waiting job", format!("{:.0} bytes", f.open_job_bytes), String::new()),
         row("P8 start, new folder", format!("{:.0} ms", f.start_ms), String::new()),
         row("P8 start, existing folder", format!("{:.0} ms", f.restart_ms), String::new()),
+        row(
+            "P8 start, with open jobs",
+            format!("{:.0} ms", f.restart_open_ms),
+            format!("{:.0} jobs and those of P1", f.open_jobs),
+        ),
     ];
     table::write(out, &["FIGURE", "MEASURED", "BESIDE"], &rows)?;
     Ok(())

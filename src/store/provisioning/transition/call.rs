@@ -51,9 +51,14 @@ pub fn open_attempt(
         // Somebody took it between the two statements: nothing of this item may stay, and it runs again.
         return Err(diesel::result::Error::RollbackTransaction);
     }
-    let new = AttemptRow { started_at: connection.now()?.0, ..AttemptRow::from(row) };
-    insert_new(diesel::insert_into(attempt::table).values(&new).execute(connection))?;
+    insert_open(connection, row)?;
     Ok(Opened::Yes)
+}
+
+/// Writes an attempt; its guard came before.
+pub(super) fn insert_open(connection: &mut AnyConnection, row: &Attempt) -> QueryResult<()> {
+    let new = AttemptRow { started_at: connection.now()?.0, ..AttemptRow::from(row) };
+    insert_new(diesel::insert_into(attempt::table).values(&new).execute(connection)).map(drop)
 }
 
 /// The guard before every call: the epoch is current, the owner is this life and, while running, no cancel is asked.
