@@ -180,18 +180,20 @@ impl RegistryActor {
         let (store, boot) = (self.spec.store.clone(), self.spec.ports.boot);
         let most = self.spec.running.directory().most();
         let found = async move { needed(&store, boot, most).await };
-        ctx.spawn(found.into_actor(self).then(|found: Result<Needed, store::Error>, actor: &mut Self, ctx| {
-            match found {
-                Ok(needed) => {
-                    if let Some(wait) = needed.next.filter(|wait| *wait <= actor.spec.sweep) {
-                        actor.look_again(wait, ctx);
+        ctx.spawn(found.into_actor(self).then(
+            |found: Result<Needed, store::Error>, actor: &mut Self, ctx| {
+                match found {
+                    Ok(needed) => {
+                        if let Some(wait) = needed.next.filter(|wait| *wait <= actor.spec.sweep) {
+                            actor.look_again(wait, ctx);
+                        }
+                        actor.take_up(needed);
                     }
-                    actor.take_up(needed);
+                    Err(error) => log::warn!("recovery cannot read the rows, it tries again: {error}"),
                 }
-                Err(error) => log::warn!("recovery cannot read the rows, it tries again: {error}"),
-            }
-            ready(())
-        }));
+                ready(())
+            },
+        ));
     }
 
     /// Activates what was found. Jobs at work here are left to their own pauses, unless a cancel was asked.
@@ -271,7 +273,8 @@ impl Handler<SubmitJob> for RegistryActor {
                 Accepted::Stored(row) => {
                     spec.metrics.job_submitted(kind.as_str());
                     spec.changes.tell(uid);
-                    let started = mailbox.is_some_and(|own| own.tell(Stored(uid, row.clone(), delay)).is_ok());
+                    let started =
+                        mailbox.is_some_and(|own| own.tell(Stored(uid, row.clone(), delay)).is_ok());
                     if !started && delay.is_zero() {
                         spec.queue.publish(Nudge::Job(uid));
                     }
@@ -347,7 +350,9 @@ impl Handler<Exited> for RegistryActor {
         }
         let next = self.spec.running.directory().ended(job);
         // One that was given up is set aside first; the sweep finds it again.
-        next.into_iter().filter(|next| !(exited.gave_up && *next == job)).for_each(|job| self.activate(job, None));
+        next.into_iter()
+            .filter(|next| !(exited.gave_up && *next == job))
+            .for_each(|job| self.activate(job, None));
     }
 }
 

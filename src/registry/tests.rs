@@ -8,8 +8,8 @@ use actix::prelude::*;
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
-use super::actor::{RegistryActor, Running, Spec};
 use super::Registry;
+use super::actor::{RegistryActor, Running, Spec};
 use crate::cloud::Clouds;
 use crate::crypto::{Key, KeyRing};
 use crate::jobs::machine::Limits;
@@ -281,8 +281,9 @@ async fn a_poison_job_is_set_aside_with_its_text_and_ends_while_its_neighbours_g
         let uid = house.submit(id, LONG).await;
         house.effect_known(uid).await;
     }
-    let aside =
-        house.until(poison, "it is set aside", |row| row.state != "queued" && row.owner.is_none()).await;
+    let aside = house
+        .until(poison, "it is set aside", |row| row.state == "quarantined" || row.ended_at.is_some())
+        .await;
     let said = if aside.ended_at.is_some() { aside.message.unwrap_or_default() } else { aside.why };
     assert!(said.contains("a poison job"), "{said}");
     let ended = house.until(poison, "it ends", |row| row.ended_at.is_some()).await;

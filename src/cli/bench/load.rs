@@ -56,7 +56,7 @@ impl Load {
 
     /// One client, one submit after the other.
     pub(super) async fn one_client(&self, span: Duration) -> Result<Speed, Error> {
-        self.submit(1, span, When::Now).await
+        self.submit(1, span, When::Tomorrow).await
     }
 
     /// Jobs that nobody works at yet, so many.

@@ -53,6 +53,7 @@ struct Figures {
     submits_per_second: f64,
     submit_p50_ms: f64,
     submit_p99_ms: f64,
+    one_commit_ms: f64,
     one_client_p50_ms: f64,
     end_to_end_per_second: f64,
     paced_p50_ms: f64,
@@ -87,16 +88,17 @@ async fn one(args: &Args) -> Result<Figures, Error> {
     let rows =
         limits::group_commit(place.folder(), usize::from(args.clients), span.min(Duration::from_secs(3)));
     let group_commit_rows_per_second = rows.await?;
+    let alone = limits::group_commit(place.folder(), 1, Duration::from_secs(1)).await?;
     let start_ms = place.start().await?;
     let idle_memory_kib = place.memory_kib();
     let load = Load::of(place.client()?);
-    let one_client_p50_ms = load.one_client(Duration::from_secs(1)).await?.p50;
     let (paced_p50_ms, paced_p99_ms) = load.paced(50, span).await?;
     let end_to_end_per_second = load.end_to_end(usize::from(args.clients), span).await?;
     place.stop().await?;
     let restart_ms = place.start().await?;
     place.stop().await?;
-    let (submits, open) = waiting_jobs(args, span).await?;
+    let waiting = waiting_jobs(args, span).await?;
+    let submits = &waiting.submits;
     Ok(Figures {
         fdatasync_per_second,
         fdatasync_p50_ms,
@@ -106,29 +108,33 @@ async fn one(args: &Args) -> Result<Figures, Error> {
         submits_per_second: submits.per_second,
         submit_p50_ms: submits.p50,
         submit_p99_ms: submits.p99,
-        one_client_p50_ms,
+        one_commit_ms: 1000.0 / alone.max(1.0),
+        one_client_p50_ms: waiting.one_client_p50_ms,
         end_to_end_per_second,
         paced_p50_ms,
         paced_p99_ms,
         restart_ms,
         open_jobs: f64::from(args.open_jobs),
-        open_job_bytes: open.bytes,
-        restart_open_ms: open.restart_ms,
+        open_job_bytes: waiting.bytes,
+        restart_open_ms: waiting.restart_ms,
     })
 }
 
-/// What open jobs cost.
-struct Open {
+/// Submits of jobs that nobody works at yet, and what many open jobs cost.
+struct Waiting {
+    one_client_p50_ms: f64,
+    submits: load::Speed,
     bytes: f64,
     restart_ms: f64,
 }
 
 /// Submits alone, of jobs that nobody works at yet, as the limit beside it; then what many open jobs cost.
-async fn waiting_jobs(args: &Args, span: Duration) -> Result<(load::Speed, Open), Error> {
+async fn waiting_jobs(args: &Args, span: Duration) -> Result<Waiting, Error> {
     let clients = usize::from(args.clients);
     let mut place = Place::make(args.folder.as_deref())?;
     place.start().await?;
     let load = Load::of(place.client()?);
+    let one_client_p50_ms = load.one_client(span.min(Duration::from_secs(2))).await?.p50;
     let submits = load.submit(clients, span, load::When::Tomorrow).await?;
     let before = place.memory_kib();
     load.pile(clients, usize::try_from(args.open_jobs).unwrap_or(usize::MAX)).await?;
@@ -136,7 +142,7 @@ async fn waiting_jobs(args: &Args, span: Duration) -> Result<(load::Speed, Open)
     place.stop().await?;
     let restart_ms = place.start().await?;
     place.stop().await?;
-    Ok((submits, Open { bytes, restart_ms }))
+    Ok(Waiting { one_client_p50_ms, submits, bytes, restart_ms })
 }
 
 /// The median of each figure.
@@ -155,6 +161,7 @@ fn medians(all: &[Figures]) -> Figures {
         submits_per_second: of(|f| f.submits_per_second),
         submit_p50_ms: of(|f| f.submit_p50_ms),
         submit_p99_ms: of(|f| f.submit_p99_ms),
+        one_commit_ms: of(|f| f.one_commit_ms),
         one_client_p50_ms: of(|f| f.one_client_p50_ms),
         end_to_end_per_second: of(|f| f.end_to_end_per_second),
         paced_p50_ms: of(|f| f.paced_p50_ms),
@@ -190,10 +197,15 @@ fn show(out: &mut dyn Write, f: &Figures) -> Result<(), Error> {
                 f.submit_p99_ms
             ),
         ),
+        row("one commit of one job row, alone", format!("{:.2} ms", f.one_commit_ms), String::new()),
         row(
             "P3 one client, submit to 202",
             format!("p50 {:.2} ms", f.one_client_p50_ms),
-            format!("{:.1} x fdatasync", share(f.one_client_p50_ms, f.fdatasync_p50_ms)),
+            format!(
+                "{:.1} x fdatasync, {:.1} x one commit",
+                share(f.one_client_p50_ms, f.fdatasync_p50_ms),
+                share(f.one_client_p50_ms, f.one_commit_ms)
+            ),
         ),
         row("P5 end to end, embedded", format!("{:.0} jobs/s", f.end_to_end_per_second), String::new()),
         row(

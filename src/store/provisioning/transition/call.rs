@@ -6,13 +6,13 @@ use diesel::sql_types::{BigInt, Nullable};
 
 use super::Fence;
 use crate::model::{AttemptOutcome, AttemptUid, Boot, ErrorClass, JobState, ServerId};
-use crate::store::AnyConnection;
 use crate::store::provisioning::agent;
 use crate::store::provisioning::insert_new;
 use crate::store::provisioning::job::{Attempt, AttemptRow};
 use crate::store::provisioning::schema::{attempt, job, watch};
 use crate::store::provisioning::server::{self, Seen, ServerRow};
 use crate::store::provisioning::watch::{Watch, WatchRow};
+use crate::store::{AnyConnection, Prepared};
 
 /// How the guard of an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +88,7 @@ pub fn may_act(
         job::why_code.eq(""),
         job::why.eq(""),
     );
-    Ok(mine.set(touched).execute(connection)? == 1)
+    Ok(Prepared(mine.set(touched)).execute(connection)? == 1)
 }
 
 /// What a job does after an attempt was closed.
@@ -132,16 +132,15 @@ pub fn close_attempt(connection: &mut AnyConnection, close: &Close) -> QueryResu
         return Ok(false);
     }
     let now = connection.now()?.0;
-    diesel::update(attempt::table.find(close.attempt.to_string()))
-        .set((
-            attempt::outcome.eq(close.outcome.as_str()),
-            attempt::class.eq(close.class.map(ErrorClass::as_str)),
-            attempt::evidence.eq(&close.evidence),
-            attempt::output.eq(&close.output),
-            attempt::closed_at.eq(Some(now)),
-            attempt::version.eq(attempt::version + 1),
-        ))
-        .execute(connection)?;
+    let written = diesel::update(attempt::table.find(close.attempt.to_string())).set((
+        attempt::outcome.eq(close.outcome.as_str()),
+        attempt::class.eq(close.class.map(ErrorClass::as_str)),
+        attempt::evidence.eq(&close.evidence),
+        attempt::output.eq(&close.output),
+        attempt::closed_at.eq(Some(now)),
+        attempt::version.eq(attempt::version + 1),
+    ));
+    Prepared(written).execute(connection)?;
     if let Some(row) = &close.made {
         server::insert(connection, row)?;
     }
@@ -170,9 +169,9 @@ fn progress(connection: &mut AnyConnection, close: &Close) -> QueryResult<bool> 
         .filter(job::state.eq_any(from.iter().copied()));
     let touched = (job::changed_at.eq(now), job::version.eq(job::version + 1), job::crashes.eq(0));
     let rows = match &close.then {
-        Then::Go => diesel::update(mine).set(touched).execute(connection)?,
-        Then::Await(expected) => diesel::update(mine)
-            .set((
+        Then::Go => Prepared(diesel::update(mine).set(touched)).execute(connection)?,
+        Then::Await(expected) => {
+            let waits = diesel::update(mine).set((
                 touched,
                 job::state.eq(JobState::Awaiting.as_str()),
                 job::owner.eq(None::<String>),
@@ -184,8 +183,9 @@ fn progress(connection: &mut AnyConnection, close: &Close) -> QueryResult<bool> 
                 .otherwise(Some(now).into_sql::<Nullable<BigInt>>())),
                 job::why_code.eq(format!("verdict-{}", expected.kind)),
                 job::why.eq(format!("waiting until {} is seen", expected.expectation)),
-            ))
-            .execute(connection)?,
+            ));
+            Prepared(waits).execute(connection)?
+        }
     };
     if rows == 1
         && let Some(row) = &close.made

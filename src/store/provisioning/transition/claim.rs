@@ -5,10 +5,10 @@ use diesel::prelude::*;
 
 use super::{Fence, call};
 use crate::model::{Boot, JobState, Micros};
-use crate::store::AnyConnection;
 use crate::store::provisioning::job::Attempt;
 use crate::store::provisioning::node as lives;
 use crate::store::provisioning::schema::{job, node, watch};
+use crate::store::{AnyConnection, Prepared};
 
 /// What a claim saw and wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,9 +54,10 @@ pub fn claim(connection: &mut AnyConnection, claim: &Claim) -> QueryResult<bool>
     let rows = match claim.from {
         // Only a first claim finds a job queued.
         JobState::Queued => {
-            diesel::update(free).set((taken, job::claimed_at.eq(Some(now)))).execute(connection)?
+            let first = (taken, job::claimed_at.eq(Some(now)));
+            Prepared(diesel::update(free).set(first)).execute(connection)?
         }
-        _ => diesel::update(free).set(taken).execute(connection)?,
+        _ => Prepared(diesel::update(free).set(taken)).execute(connection)?,
     };
     if rows == 1 {
         return Ok(true);
