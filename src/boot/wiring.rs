@@ -92,11 +92,15 @@ impl Wiring<'_> {
         services: &pki::Authority,
     ) -> Result<(supervision::Mailbox<RegistryActor>, Agents), Error> {
         let plumbing = self.supervisor.arbiter("plumbing");
+        let died = Arc::new(tokio::sync::Notify::new());
         let node = NodeSpec {
             store: self.store.clone(),
             boot: self.boot,
             beat,
             every: ms(self.config.node.beat_ms),
+            look: ms(self.config.node.look_ms),
+            still: ms(self.config.node.still_ms),
+            died: Arc::clone(&died),
         };
         // A life once declared dead stays dead: no restart cures it.
         let once = Options {
@@ -116,6 +120,7 @@ impl Wiring<'_> {
             jobs: self.supervisor.arbiter("jobs"),
             ports,
             sweep: ms(self.config.jobs.sweep_ms),
+            died,
             running: Running::new(self.config.jobs.most),
             set_aside: Duration::from_secs(60),
             keep_keys: KEEP_KEYS,
