@@ -8,6 +8,7 @@ mod credentials;
 mod demo;
 mod dev;
 mod folder;
+mod last_resort;
 mod parts;
 mod ready;
 mod wiring;

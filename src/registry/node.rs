@@ -60,7 +60,8 @@ pub struct NodeSpec {
     pub every: Duration,
 }
 
-/// Beats. When its row says dead it fails for good: the process must end and take a new life.
+/// Beats. When its row says dead it fails for good, because no restart cures that: the process must end and take a new
+/// life.
 pub struct NodeActor {
     spec: NodeSpec,
     life: Life,
@@ -84,7 +85,7 @@ impl Actor for NodeActor {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         let beating = beat_on(self.spec.clone());
-        ctx.spawn(beating.into_actor(self).map(|cause, actor, _| actor.life.fail(cause)));
+        ctx.spawn(beating.into_actor(self).map(|cause, actor, _| actor.life.fail_for_good(cause)));
     }
 }
 

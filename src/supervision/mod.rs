@@ -20,22 +20,29 @@ mod backoff;
 #[cfg(test)]
 mod facts;
 mod guard;
+mod heart;
 mod life;
 mod limited;
 mod mailbox;
+mod probe;
 mod supervisor;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trip;
 
 use std::time::Duration;
 
 use actix::prelude::*;
 
 pub use arbiter::{Arbiter, ArbiterSnapshot};
+pub use heart::{Heart, Need, Working};
 pub use life::{Busy, Life, Snapshot};
 pub use limited::{OutOfTime, limited};
 pub use mailbox::{Mailbox, Unreachable};
 pub use supervisor::Supervisor;
+#[cfg(test)]
+pub(crate) use trip::{TRIPS, Trip};
 
 /// How a life ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -461,8 +461,8 @@ async fn an_arbiter_that_stands_still_is_fatal() {
     assert!(reason.contains("arbiter bad has not moved"), "{reason}");
     assert_eq!(well.ask(Add(1), LONG).await, Ok(1), "the other one moves");
     assert!(!health.live().0);
-    let red: Vec<_> = house.arbiters().iter().map(|arbiter| (arbiter.name, arbiter.red)).collect();
-    assert_eq!(red, [("bad", true), ("good", false)]);
+    let red: Vec<_> = house.arbiters().into_iter().map(|arbiter| (arbiter.name, arbiter.red)).collect();
+    assert_eq!(red, [("bad".to_owned(), true), ("good".to_owned(), false)]);
     drop(open);
 }
 
@@ -471,7 +471,7 @@ async fn only_the_newest_given_up_actors_are_kept() {
     let house = Supervisor::new(Health::new());
     for number in 0..300 {
         let vitals = super::life::Vitals::new("counter", number.to_string(), Limits::default());
-        house.keep_given_up(&vitals);
+        house.keep_given_up(number, &vitals);
     }
     let kept = house.snapshots();
     assert_eq!((kept.len(), kept[0].key.as_str()), (256, "44"));
