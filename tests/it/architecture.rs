@@ -27,13 +27,13 @@ const AGREED: &[(&str, &str, &str)] = &[
 
 /// What must stand nowhere in the sources, with the folders where it may.
 const BANNED: &[(&str, &[&str], &str)] = &[
-    (".do_send(", &["src/supervision/facts.rs"], "it ignores capacity and drops silently"),
-    ("from_registry(", &["src/supervision/facts.rs"], "a dead address is kept for ever"),
-    ("Supervisor::start(", &["src/supervision/facts.rs"], "actix's own does not survive a panic"),
-    ("actix::Supervisor", &["src/supervision/facts.rs"], "actix's own does not survive a panic"),
+    (".do_send(", &["src/supervision/facts"], "it ignores capacity and drops silently"),
+    ("from_registry(", &["src/supervision/facts"], "a dead address is kept for ever"),
+    ("Supervisor::start(", &["src/supervision/facts"], "actix's own does not survive a panic"),
+    ("actix::Supervisor", &["src/supervision/facts"], "actix's own does not survive a panic"),
     ("thread::sleep(", &["src/supervision/probe.rs", "src/ops/failpoint.rs"], "it blocks an arbiter"),
     ("block_in_place(", &[], "it panics on a runtime of one thread"),
-    ("cancel_future(", &["src/supervision/facts.rs"], "the handle may name a timer of the next life"),
+    ("cancel_future(", &["src/supervision/facts"], "the handle may name a timer of the next life"),
     ("println!(", &["src/cli/"], "only commands write to the terminal"),
     ("eprintln!(", &["src/cli/", "src/main.rs", "src/bin/"], "only commands write to the terminal"),
     ("#[allow(", &[], "exceptions must expire by themselves: use #[expect]"),
