@@ -11,6 +11,8 @@ mod folder;
 mod last_resort;
 mod parts;
 mod ready;
+#[cfg(test)]
+mod survival;
 mod wiring;
 
 use std::collections::BTreeSet;

@@ -95,6 +95,8 @@ pub fn arm(fd: i32) -> Result<(), Error> {
 
 /// Passes a place; what was ordered happens there when it is armed and its hits are used up.
 pub fn hit(place: &'static str) {
+    #[cfg(test)]
+    poison::taste(place);
     if let Some(armed) = ARMED.get().filter(|armed| armed.place == place) {
         armed.pass();
     }
@@ -131,6 +133,30 @@ impl Armed {
         if let Err(error) = written {
             log::error!("the place {} could not be logged: {error}", self.place);
         }
+    }
+}
+
+/// Panics at a place for one actor only, for tests.
+#[cfg(test)]
+pub(crate) mod poison {
+    use std::sync::{Mutex, PoisonError};
+
+    use crate::ops::panic_hook::doing;
+
+    static POISON: Mutex<Vec<(&'static str, String)>> = Mutex::new(Vec::new());
+
+    /// Has the actor of this name panic whenever it passes the place.
+    pub(crate) fn give(place: &'static str, actor: String) {
+        POISON.lock().unwrap_or_else(PoisonError::into_inner).push((place, actor));
+    }
+
+    pub(super) fn taste(place: &'static str) {
+        let Some(name) = doing() else { return };
+        let found = {
+            let given = POISON.lock().unwrap_or_else(PoisonError::into_inner);
+            given.iter().any(|(at, actor)| *at == place && **actor == *name)
+        };
+        assert!(!found, "poison at {place}");
     }
 }
 

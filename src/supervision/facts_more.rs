@@ -178,7 +178,7 @@ async fn a_panic_on_another_arbiter_ends_neither_it_nor_the_neighbours_there() {
 #[test]
 fn a_second_panic_in_a_hook_while_unwinding_aborts_the_process() {
     if std::env::var_os(DOOMED).is_some() {
-        actix_rt::System::new().block_on(async {
+        System::new().block_on(async {
             let _never = brittle(true).start().send(Break::Handler).await;
             tokio::time::sleep(LONG).await;
         });

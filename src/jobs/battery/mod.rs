@@ -149,6 +149,7 @@ fn faults() -> Vec<Fault> {
         Fault::Unknown,
         Fault::Answer,
         Fault::Stall,
+        Fault::Hang,
         Fault::Late,
         Fault::Panic,
         Fault::KillBefore,
@@ -204,6 +205,66 @@ async fn every_other_kind() {
     for kind in JobKind::ALL.iter().filter(|k| !matches!(k, JobKind::Noop | JobKind::LaunchServer)) {
         battery(*kind, TokenClass::K).await;
     }
+}
+
+#[actix_rt::test]
+async fn a_call_past_its_limit_is_dropped_its_outcome_stays_unknown_and_a_look_finds_it() {
+    let table = [
+        (JobKind::LaunchServer, "launch", "find_by_tag", "found by its tag:"),
+        (JobKind::StopServer, "stop", "machine", "accepted for"),
+        (JobKind::TerminateServer, "terminate", "machine", "accepted for"),
+    ];
+    for (kind, call, look, found) in table {
+        let world = World::new(TokenClass::K).await;
+        let uid = world.submit(kind).await;
+        let ports = world.life().await;
+        world.script.begin(None);
+        world.script.hang(call);
+        // Whoever looks dies, so that what was written before the look can be seen.
+        world.script.deadly(look);
+        let wake = Notify::new();
+        tokio::select! {
+            ended = drive(&ports, uid, &wake) => panic!("{kind}: it did not look: {ended:?}"),
+            () = world.script.dead.notified() => {}
+            () = tokio::time::sleep(Duration::from_secs(30)) => panic!("{kind}: the call is never dropped"),
+        }
+        let open = history(&world, uid).await;
+        assert_eq!(open.attempts.len(), 1, "{kind}");
+        assert_eq!(open.attempts[0].outcome, AttemptOutcome::Open, "{kind}: unknown is not failed");
+        assert_eq!((open.job.state, open.job.why_code.as_str()), (JobState::Running, "unknown"), "{kind}");
+        assert!(open.job.why.contains("not finished after 30ms"), "{kind}: {}", open.job.why);
+        world.script.harmless();
+        let ended = settle(&world, uid, None).await;
+        assert_eq!(ended.job.state, JobState::Complete, "{kind}");
+        assert_eq!(ended.attempts.len(), 1, "{kind}: it was found, not sent again");
+        assert!(ended.attempts[0].evidence.starts_with(found), "{kind}: {}", ended.attempts[0].evidence);
+        check(&world, &ended, &format!("{kind} hangs")).await;
+    }
+}
+
+#[actix_rt::test]
+async fn a_lease_past_its_limit_is_dropped_and_the_job_says_that_it_waits_for_the_key_manager() {
+    let world = World::new(TokenClass::K).await;
+    let uid = world.submit(JobKind::LaunchServer).await;
+    let ports = world.life().await;
+    world.script.begin(None);
+    world.script.hang("lease");
+    world.script.deadly("launch");
+    let wake = Notify::new();
+    let began = std::time::Instant::now();
+    tokio::select! {
+        ended = drive(&ports, uid, &wake) => panic!("it did not go on: {ended:?}"),
+        () = world.script.dead.notified() => {}
+        () = tokio::time::sleep(Duration::from_secs(30)) => panic!("the lease is never dropped"),
+    }
+    assert!(began.elapsed() >= Duration::from_millis(30));
+    let waits = history(&world, uid).await;
+    assert_eq!(waits.job.why_code, "key-manager");
+    assert!(waits.job.why.contains("not finished after 30ms"), "{}", waits.job.why);
+    world.script.harmless();
+    let ended = settle(&world, uid, None).await;
+    assert_eq!(ended.job.state, JobState::Complete);
+    check(&world, &ended, "the lease hangs").await;
 }
 
 #[actix_rt::test]
