@@ -44,7 +44,7 @@ pub use limited::{OutOfTime, limited};
 pub use mailbox::{Mailbox, Unreachable};
 pub use supervisor::Supervisor;
 #[cfg(test)]
-pub(crate) use trip::{TRIPS, Trip};
+pub(crate) use trip::TRIPS;
 
 /// How a life ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
