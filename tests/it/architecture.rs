@@ -297,6 +297,66 @@ fn every_migration_goes_down_as_well() {
     }
 }
 
+/// The actors that the sources define: what `Supervised` is implemented for, outside the room that defines it.
+fn supervised_actors() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for path in files("src", ".rs") {
+        if shown(&path).starts_with("src/supervision/") {
+            continue;
+        }
+        let code = code_of(&std::fs::read_to_string(&path).expect("a source"));
+        for line in code.lines().filter(|line| line.starts_with("impl")) {
+            if let Some((_, of)) = line.split_once("Supervised for ") {
+                found.insert(word(of));
+            }
+        }
+    }
+    found
+}
+
+/// Rows of the table of actors in the docs: the cells after the first.
+fn table_of_actors() -> BTreeMap<String, Vec<String>> {
+    let page = std::fs::read_to_string(root().join("docs/ARCHITECTURE.md")).expect("the page");
+    let section = page.split("### Which test shows what of which actor").nth(1).expect("the section");
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let rows = section.lines().filter(|line| line.starts_with("| `"));
+    rows.map(|row| {
+        let cells: Vec<String> = row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
+        (cells[0].trim_matches('`').to_owned(), cells[1..].to_vec())
+    })
+    .collect()
+}
+
+#[test]
+fn every_actor_has_tests_for_panic_error_stop_and_giving_up_and_the_docs_name_them() {
+    let (actors, table) = (supervised_actors(), table_of_actors());
+    assert!(actors.contains("JobActor") && actors.contains("Watcher"), "the test sees actors: {actors:?}");
+    let listed: BTreeSet<String> = table.keys().cloned().collect();
+    assert_eq!(actors, listed, "actors of the sources, and of the table in docs/ARCHITECTURE.md");
+    let mut tests = BTreeSet::new();
+    for folder in ["src", "tests"] {
+        for path in files(folder, ".rs") {
+            let text = std::fs::read_to_string(&path).expect("a source");
+            for line in text.lines() {
+                let line = line.trim_start();
+                if let Some(rest) = line.strip_prefix("async fn ").or_else(|| line.strip_prefix("fn ")) {
+                    tests.insert(word(rest));
+                }
+            }
+        }
+    }
+    for (actor, cells) in table {
+        let [_, survives, given_up] = &cells[..] else { panic!("{actor}: {cells:?}") };
+        for cell in [survives, given_up] {
+            let named: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
+            assert!(!named.is_empty(), "{actor}: no test is named in \"{cell}\"");
+            for test in named {
+                assert!(tests.contains(test), "{actor}: there is no test {test}");
+            }
+        }
+    }
+}
+
 /// The functions of a file: name and body, by its top-level `fn`s.
 fn functions(code: &str) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();

@@ -67,8 +67,9 @@ fn a_blocked_arbiter_turns_health_red_ends_the_process_and_the_next_one_complete
     let ops_url = site.ready().ops_url.clone();
     let mut client = site.client();
     let began = Instant::now();
-    let launch = client.submit(&Catalogue::read(&mut client).launch("blocked"), None);
-    let waits = client.submit(&noop("behind it"), Some("behind it"));
+    let body = Catalogue::read(&mut client).launch("blocked");
+    let launch = client.submit(&body, None);
+    let waits = client.submit(&noop("behind it"), None);
     let (status, health) = red(&ops_url);
     assert!(began.elapsed() >= LEAST, "red after {:?}", began.elapsed());
     assert_eq!(status, 503);
@@ -98,7 +99,7 @@ fn a_blocked_database_thread_turns_health_red_ends_the_process_and_the_next_one_
     let mut client = site.client();
     let (mut known, mut unanswered, mut began) = (Vec::new(), Vec::new(), Instant::now());
     for n in 0..1000 {
-        let key = format!("job {n}");
+        let key = format!("job-{n}");
         began = Instant::now();
         match client.native("POST", "/api/v1/jobs", Some(&noop(&key)), Some(&key)) {
             Ok(answer) if answer.status == 202 => known.push(number(&answer.json(), "id")),
@@ -134,7 +135,8 @@ fn a_blocked_main_thread_ends_the_process_too() {
     site.stop();
     site.restart(&block("lease.answer", 1));
     let mut client = site.client();
-    let launch = client.submit(&Catalogue::read(&mut client).launch("no keys"), None);
+    let body = Catalogue::read(&mut client).launch("no keys");
+    let launch = client.submit(&body, None);
     ends(&mut site, "arbiter main has not moved for ");
     let log = site.whole_log();
     assert!(log.lines().last().is_some_and(|last| last.contains("so it is ended")), "{}", site.log());

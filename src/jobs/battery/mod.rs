@@ -249,7 +249,8 @@ async fn a_lease_past_its_limit_is_dropped_and_the_job_says_that_it_waits_for_th
     let ports = world.life().await;
     world.script.begin(None);
     world.script.hang("lease");
-    world.script.deadly("launch");
+    // Whoever asks again dies, so that what was written before can be seen.
+    world.script.deadly("lease");
     let wake = Notify::new();
     let began = std::time::Instant::now();
     tokio::select! {

@@ -97,11 +97,11 @@ impl Script {
     /// One call passes; the fault it suffers, once it is its turn.
     pub(super) async fn pass(&self, name: &'static str) -> Option<Fault> {
         let call = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
-        if *self.deadly.lock().expect("no panic") == Some(name) {
-            return self.die().await;
-        }
         if self.hanging.lock().expect("no panic").take_if(|hanging| *hanging == name).is_some() {
             return Some(Fault::Hang);
+        }
+        if *self.deadly.lock().expect("no panic") == Some(name) {
+            return self.die().await;
         }
         let due = {
             let mut fault = self.fault.lock().expect("no panic");
