@@ -22,8 +22,8 @@ use crate::store::provisioning::node;
 use crate::store::{Manager, PROVISIONING, Settings, Store};
 use crate::supervision::{Supervisor, TRIPS};
 use crate::wire::{
-    AgentFrame, AgentHello, CommandId, CommandResult, DispatcherFrame, GuestStats, Offsets, Operation, Outcome,
-    Pong, SUBPROTOCOL, agent_host_name,
+    AgentFrame, AgentHello, CommandId, CommandResult, DispatcherFrame, GuestStats, Offsets, Operation,
+    Outcome, Pong, SUBPROTOCOL, agent_host_name,
 };
 
 const CUSTOMER: CustomerId = CustomerId(1);
@@ -166,7 +166,8 @@ impl House {
             serial: "1".to_owned(),
             expires_at: Micros(i64::MAX),
         };
-        let stored = self.store.write(move |c| Ok((agent::insert(c, &new)?, agent::enrol(c, &enrolled)?))).await;
+        let stored =
+            self.store.write(move |c| Ok((agent::insert(c, &new)?, agent::enrol(c, &enrolled)?))).await;
         stored.expect("enrolled");
     }
 

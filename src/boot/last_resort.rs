@@ -26,7 +26,9 @@ pub(super) fn guard(supervisor: &Supervisor) -> Result<(), Error> {
             tokio::time::sleep(MERCY).await;
             cause
         });
-        let text = format!("the process must end and start anew: {cause}; it did not end within {MERCY:?}, so it is ended");
+        let text = format!(
+            "the process must end and start anew: {cause}; it did not end within {MERCY:?}, so it is ended"
+        );
         log::error!("{text}");
         // Nobody reading is no reason to stay.
         drop(writeln!(std::io::stderr().lock(), "dispatcher: {text}"));

@@ -10,11 +10,12 @@ use super::demo;
 use super::dev::House;
 use crate::cloud::simulated::{Fault, Operation};
 use crate::config::Config;
-use crate::model::{AttemptOutcome, JobId, JobParams, JobState, JobUid, NoopParams, Uid};
+use crate::model::{AttemptOutcome, Boot, JobId, JobParams, JobState, JobUid, NoopParams, Uid};
 use crate::ops::failpoint::{PLACES, poison};
 use crate::store::analytics::{self, GuestPoint};
 use crate::store::provisioning::accept::{Entry, Submit};
 use crate::store::provisioning::job::{self, History};
+use crate::store::provisioning::node;
 use crate::store::provisioning::seed;
 use crate::store::provisioning::sequence::Sequence;
 use crate::supervision::TRIPS;
@@ -23,8 +24,7 @@ use crate::supervision::TRIPS;
 const SOON: Duration = Duration::from_secs(60);
 /// Every kind of actor that runs as long as the process. A new kind must be entered here, and in the table of
 /// `docs/ARCHITECTURE.md`.
-const PERMANENT: [&str; 8] =
-    ["agents", "database", "km", "monitor", "node", "pinger", "registry", "worker"];
+const PERMANENT: [&str; 8] = ["agents", "database", "km", "monitor", "node", "pinger", "registry", "worker"];
 
 struct Site {
     house: House,
@@ -139,10 +139,11 @@ impl Site {
             ram_total_mb: 1,
             processes: 1,
         };
-        let stored = self.house.analytics.write(move |c| analytics::insert(c, &[point.clone()])).await;
+        let stored =
+            self.house.analytics.write(move |c| analytics::insert(c, std::slice::from_ref(&point))).await;
         assert!(matches!(stored, Ok(1)), "{stored:?}");
         let began = Instant::now();
-        let beats = async || self.house.store.read(|c| node_beat(c)).await.expect("a read");
+        let beats = async || self.house.store.read(node_beat).await.expect("a read");
         let before = beats().await;
         while beats().await == before {
             assert!(began.elapsed() < SOON, "the node beats no more");
@@ -157,16 +158,20 @@ impl Site {
 }
 
 fn node_beat(c: &mut crate::store::AnyConnection) -> diesel::QueryResult<Option<i64>> {
-    use crate::store::provisioning::schema::node;
+    use crate::store::provisioning::schema::node as nodes;
     use diesel::prelude::*;
-    node::table.select(diesel::dsl::max(node::beat)).first(c)
+    nodes::table.select(diesel::dsl::max(nodes::beat)).first(c)
 }
 
 #[actix_rt::test]
 async fn panic_error_and_stop_of_every_permanent_actor_are_survived_and_all_work_again() {
     let site = site(|_| {}).await;
     let kinds: BTreeSet<&str> = site.house.supervisor.snapshots().iter().map(|s| s.kind).collect();
-    assert_eq!(kinds, BTreeSet::from(PERMANENT), "an actor of another kind is started: show that it survives");
+    assert_eq!(
+        kinds,
+        BTreeSet::from(PERMANENT),
+        "an actor of another kind is started: show that it survives"
+    );
     for (mark, how) in (1..).zip(TRIPS) {
         // All at once: worse than one by one, and each has its own budget.
         join_all(PERMANENT.map(|kind| site.house.supervisor.survives(kind, how))).await;
@@ -200,6 +205,18 @@ async fn each_permanent_actor_that_is_given_up_ends_the_process_and_touches_no_n
     let others = PERMANENT.into_iter().filter(|kind| *kind != "database").map(|kind| (kind, ""));
     let all: Vec<_> = databases.into_iter().chain(others).collect();
     join_all(all.into_iter().map(|(kind, key)| ruined(kind, key))).await;
+}
+
+#[actix_rt::test]
+async fn a_life_that_was_declared_dead_is_given_up_at_once() {
+    let site = site(|config| config.node.beat_ms = 20).await;
+    let stranger = Boot::random();
+    site.house.store.write(move |c| node::only_i_live(c, stranger)).await.expect("declared dead");
+    let reason = tokio::time::timeout(SOON, site.house.supervisor.fatal()).await.expect("it is noticed");
+    assert!(reason.starts_with("node ") && reason.ends_with("and no restart cures that"), "{reason}");
+    let shown = site.house.supervisor.snapshots();
+    let node = shown.iter().find(|s| s.kind == "node").expect("it is shown");
+    assert_eq!((node.state, node.restarts), ("given-up", 0));
 }
 
 #[actix_rt::test]
@@ -268,9 +285,8 @@ async fn poison_jobs_at_every_place_of_a_step_block_none_of_two_hundred_good_one
     }
     let mut set_aside = 0;
     for (place, uid) in poisoned {
-        let settled = |history: &History| {
-            history.job.ended_at.is_some() || history.job.state == JobState::Quarantined
-        };
+        let settled =
+            |history: &History| history.job.ended_at.is_some() || history.job.state == JobState::Quarantined;
         let now = site.until(uid, "it is settled", settled).await;
         match now.job.state {
             // The place was behind it when it came back.

@@ -18,6 +18,8 @@ mod sql;
 pub mod steps;
 pub mod timeline;
 pub mod watching;
+#[cfg(test)]
+mod watching_tests;
 mod word;
 
 pub use actor::{JobActor, Spec, Wake};

@@ -136,6 +136,13 @@ impl Armed {
     }
 }
 
+/// Whether a deliberate fault is switched on. Never in a build without the feature `sabotage`.
+#[must_use]
+pub fn sabotaged(fault: &str) -> bool {
+    cfg!(feature = "sabotage")
+        && ARMED.get().is_some_and(|armed| armed.sabotage.iter().any(|name| name == fault))
+}
+
 /// Panics at a place for one actor only, for tests.
 #[cfg(test)]
 pub(crate) mod poison {
@@ -158,11 +165,4 @@ pub(crate) mod poison {
         };
         assert!(!found, "poison at {place}");
     }
-}
-
-/// Whether a deliberate fault is switched on. Never in a build without the feature `sabotage`.
-#[must_use]
-pub fn sabotaged(fault: &str) -> bool {
-    cfg!(feature = "sabotage")
-        && ARMED.get().is_some_and(|armed| armed.sabotage.iter().any(|name| name == fault))
 }

@@ -1,7 +1,7 @@
 //! The one door to a database.
 
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use actix::SyncArbiter;

@@ -10,8 +10,8 @@ use std::thread::JoinHandle;
 use actix::prelude::*;
 use tokio::sync::{Notify, mpsc};
 
-use super::{Database, Error};
 use super::writer::{Item, Writer, text_of};
+use super::{Database, Error};
 use crate::supervision::{Heart, Life, Need, Supervised, Supervisor};
 
 /// The writer's thread with all it needs to be started again. Cheap to clone.

@@ -1,5 +1,6 @@
 //! The rest of what actix 0.13 does: the rows of its table that need more than one actor, a thread or a process.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc;
@@ -109,10 +110,18 @@ impl Handler<Break> for Brittle {
         let broken = |actor: &mut Self, _: &mut Context<Self>| panic!("broken {}", actor.hook_panics);
         match how {
             Break::Handler => panic!("in the handler"),
-            Break::ActFuture => return Box::pin(async {}.into_actor(self).map(|(), _, _| panic!("in a reply"))),
-            Break::Spawned => drop(ctx.spawn(async {}.into_actor(self).map(|(), _, _| panic!("in a future")))),
-            Break::Later => drop(ctx.run_later(soon, broken)),
-            Break::Interval => drop(ctx.run_interval(soon, broken)),
+            Break::ActFuture => {
+                return Box::pin(async {}.into_actor(self).map(|(), _, _| panic!("in a reply")));
+            }
+            Break::Spawned => {
+                ctx.spawn(async {}.into_actor(self).map(|(), _, _| panic!("in a future")));
+            }
+            Break::Later => {
+                ctx.run_later(soon, broken);
+            }
+            Break::Interval => {
+                ctx.run_interval(soon, broken);
+            }
             Break::Terminate => ctx.terminate(),
         }
         Box::pin(async {}.into_actor(self))
@@ -185,12 +194,15 @@ fn a_second_panic_in_a_hook_while_unwinding_aborts_the_process() {
         return;
     }
     let output = std::process::Command::new(std::env::current_exe().expect("this test"))
-        .args(["--exact", "supervision::facts_more::a_second_panic_in_a_hook_while_unwinding_aborts_the_process"])
+        .args([
+            "--exact",
+            "supervision::facts_more::a_second_panic_in_a_hook_while_unwinding_aborts_the_process",
+        ])
         .env(DOOMED, "1")
         .output()
         .expect("it starts");
-    use std::os::unix::process::ExitStatusExt as _;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    let said =
+        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.signal(), Some(nix::sys::signal::Signal::SIGABRT as i32), "{said}");
 }
 

@@ -38,7 +38,8 @@ struct Found {
 impl Supervisor {
     /// Watches a thread that works in steps, until every other clone of its heart is gone.
     pub fn watch_thread(&self, name: impl Into<String>, heart: &Heart, need: Need) {
-        let watched = WatchedThread { name: name.into(), heart: heart.clone(), need, red: false, fatal: false };
+        let watched =
+            WatchedThread { name: name.into(), heart: heart.clone(), need, red: false, fatal: false };
         self.roster().threads.push(watched);
         self.watch();
     }
@@ -209,8 +210,13 @@ mod tests {
         let house = Supervisor::build(Health::new(), None, LIMIT);
         let (spare, slow) = (Heart::default(), Heart::default());
         for (name, heart, need) in [("spare", &spare, Need::Spare), ("slow", &slow, Need::Patient)] {
-            let watched =
-                super::WatchedThread { name: name.to_owned(), heart: heart.clone(), need, red: false, fatal: false };
+            let watched = super::WatchedThread {
+                name: name.to_owned(),
+                heart: heart.clone(),
+                need,
+                red: false,
+                fatal: false,
+            };
             house.roster().threads.push(watched);
         }
         let state = || {

@@ -591,10 +591,7 @@ async fn one_actors_budget_is_not_anothers() {
 async fn a_mailbox_takes_no_more_than_its_limit_however_many_hold_it() {
     let house = Supervisor::new(Health::new());
     let worker = house.arbiter("bounded");
-    let options = Options {
-        limits: Limits { mailbox: 10, ..quick() },
-        ..Options::transient(None)
-    };
+    let options = Options { limits: Limits { mailbox: 10, ..quick() }, ..Options::transient(None) };
     let mailbox = house.spawn::<Counter>(&worker, Spec { name: "one", ..Spec::default() }, options);
     let (open, block) = std::sync::mpsc::channel();
     mailbox.tell(Block(block)).expect("room for it");

@@ -321,7 +321,8 @@ fn table_of_actors() -> BTreeMap<String, Vec<String>> {
     let section = section.split("\n## ").next().unwrap_or_default();
     let rows = section.lines().filter(|line| line.starts_with("| `"));
     rows.map(|row| {
-        let cells: Vec<String> = row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
+        let cells: Vec<String> =
+            row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
         (cells[0].trim_matches('`').to_owned(), cells[1..].to_vec())
     })
     .collect()

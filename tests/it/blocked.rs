@@ -43,7 +43,10 @@ fn ends(site: &mut Site, cause: &str) {
     assert_eq!(status.code(), Some(1), "{status}\n{}", site.log());
     let log = site.whole_log();
     let last = log.lines().last().unwrap_or_default();
-    assert!(last.contains("the process must end and start anew") && last.contains(cause), "last line: {last}");
+    assert!(
+        last.contains("the process must end and start anew") && last.contains(cause),
+        "last line: {last}"
+    );
 }
 
 /// Submits again under the same key what got no answer, and waits for all to complete.
@@ -76,7 +79,11 @@ fn a_blocked_arbiter_turns_health_red_ends_the_process_and_the_next_one_complete
     let why = reason(&health, "arbiters");
     assert!(why.starts_with("arbiter jobs has not moved for "), "{why}");
     ends(&mut site, "arbiter jobs has not moved for ");
-    assert_eq!(Ledger::read(&site.data()).launches.len(), 1, "the call was made before the thread stood still");
+    assert_eq!(
+        Ledger::read(&site.data()).launches.len(),
+        1,
+        "the call was made before the thread stood still"
+    );
 
     site.restart(&Order::default());
     let mut client = site.client();
