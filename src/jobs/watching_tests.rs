@@ -100,6 +100,7 @@ impl House {
                     watches::target.eq(target),
                     watches::expectation.eq(""),
                     watches::due_at.eq(0),
+                    watches::looks.eq(0),
                     watches::deadline.eq(i64::MAX),
                     watches::made_at.eq(0),
                     watches::done_at.eq(None::<i64>),

@@ -258,8 +258,8 @@ impl<A: Supervised> ActorFuture<A> for Pump<A> {
 
     fn poll(self: Pin<&mut Self>, actor: &mut A, ctx: &mut Context<A>, cx: &mut TaskContext<'_>) -> Poll<()> {
         for _ in 0..TURN {
-            // What follows a stop is the next life's.
-            if ctx.waiting() || !ctx.state().alive() || self.vitals.wish().is_some() {
+            // Also true after a stop: what follows is the next life's.
+            if ctx.waiting() || self.vitals.wish().is_some() {
                 return Poll::Pending;
             }
             let Some((mut envelope, _busy)) = self.next(cx) else { return Poll::Pending };

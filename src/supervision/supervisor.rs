@@ -211,7 +211,7 @@ impl Supervisor {
         numbers.filter_map(|(number, _)| roster.trippers.get(number)).map(|trip| trip(how)).count()
     }
 
-    fn enrol(&self, vitals: Arc<Vitals>) -> Ticket {
+    pub(super) fn enrol(&self, vitals: Arc<Vitals>) -> Ticket {
         let mut roster = self.roster();
         let number = roster.next;
         roster.next += 1;

@@ -83,6 +83,7 @@ enum End {
     TimerPanic,
     DetachedFail,
     FailForGood,
+    StopAndPanic,
     LeaveTimer,
     SetTimer,
 }
@@ -126,6 +127,10 @@ impl Handler<Do> for Counter {
             End::DetachedFail => {
                 let life = self.life.clone();
                 actix_rt::spawn(async move { life.fail("from a detached future") });
+            }
+            End::StopAndPanic => {
+                self.life.mailbox::<Self>().expect("its own").stop();
+                panic!("while it ends");
             }
             End::FailForGood => self.life.fail_for_good("declared dead"),
             End::SetTimer => {
@@ -513,50 +518,24 @@ async fn a_life_that_no_restart_can_better_is_given_up_at_once() {
 
 #[actix_rt::test]
 async fn who_was_asked_to_stop_and_fails_over_it_has_ended_and_harms_nobody() {
-    let house = Supervisor::new(Health::new());
-    let worker = house.arbiter("stopping");
-    let parent = Parent::default();
-    let exits = Arc::clone(&parent.0);
-    let options = Options {
-        policy: Policy::Permanent,
-        limits: Limits { budget: 0, ..quick() },
-        on_exit: Some(parent.start().recipient()),
-    };
-    let spec = Spec { name: "one", ..Spec::default() };
-    let mailbox = house.spawn::<Counter>(&worker, spec, options);
-    let (open, block) = std::sync::mpsc::channel();
-    mailbox.tell(Block(block)).expect("room for it");
-    until("it blocks", || house.snapshots()[0].message.is_some()).await;
-    // The panic follows in the same turn, so the wish to stop is seen together with it.
-    mailbox.tell(Do(End::Panic)).expect("room for it");
-    mailbox.stop();
-    drop(open);
-    until("the parent hears", || !exits.lock().expect("list").is_empty()).await;
-    let news = exits.lock().expect("list")[0].clone();
+    let stage = Stage::new(Policy::Permanent, Limits { budget: 0, ..quick() });
+    assert_eq!(stage.make(End::StopAndPanic).await, Err(Unreachable::Closed));
+    let news = stage.exit().await;
     assert_eq!((news.exit, news.gave_up), (Exit::Done, false));
-    assert!(house.snapshots().is_empty());
-    assert!(house.shared.health.live().0 && house.shared.fatal.borrow().is_none());
+    assert!(stage.house.snapshots().is_empty());
+    assert!(stage.health.live().0 && stage.house.shared.fatal.borrow().is_none());
 }
 
 #[actix_rt::test]
 async fn an_actor_given_up_is_never_shown_twice_nor_missing() {
-    let stage = Stage::quick();
-    let house = stage.house.clone();
-    let looks = Arc::new(AtomicBool::new(true));
-    let go_on = Arc::clone(&looks);
-    let looking = std::thread::spawn(move || {
-        let mut worst = Vec::new();
-        while go_on.load(SeqCst) {
-            let shown = house.snapshots().into_iter().filter(|s| s.key == "one").count();
-            if shown != 1 {
-                worst.push(shown);
-            }
-        }
-        worst
-    });
-    spend_budget(&stage).await;
-    looks.store(false, SeqCst);
-    assert_eq!(looking.join().expect("no panic"), Vec::<usize>::new());
+    let house = Supervisor::new(Health::new());
+    let vitals = Arc::new(super::life::Vitals::new("counter", "one".to_owned(), Limits::default()));
+    let ticket = house.enrol(Arc::clone(&vitals));
+    assert_eq!(house.snapshots().len(), 1);
+    house.keep_given_up(ticket.number, &vitals);
+    assert_eq!(house.snapshots().len(), 1, "while its guard comes to its end");
+    drop(ticket);
+    assert_eq!(house.snapshots().len(), 1);
 }
 
 #[actix_rt::test]
