@@ -79,6 +79,7 @@ impl Site {
             params,
             description: "survival".to_owned(),
             priority: 0,
+            delay: Duration::ZERO,
             limit: Duration::from_secs(600),
         };
         self.house.registry.submit(submit).await.expect("accepted");
