@@ -14,7 +14,7 @@ use super::folder::Folder;
 use super::parts::{self, Keys, LOGIN};
 use super::ready::Ready;
 use super::wiring::Wiring;
-use super::{Dev, Error, Part, demo};
+use super::{Dev, Error, Part, demo, last_resort};
 use crate::access::Access;
 use crate::agents::Agents;
 use crate::cloud::simulated::Simulated;
@@ -25,9 +25,11 @@ use crate::ops::{Health, Metrics};
 use crate::registry::Registry;
 use crate::store::Store;
 use crate::store::provisioning::sequence::Sequencer;
-use crate::supervision::Supervisor;
+use crate::supervision::{Supervisor, limited};
 use crate::web;
 
+/// How long health can still be read after the process was found unable to go on.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Longest wait for one request to the registry.
 const REGISTRY_LIMIT: Duration = Duration::from_secs(10);
 /// Life of the TLS listener's certificate; it is made anew at each start.
@@ -63,7 +65,11 @@ pub async fn dev(options: Dev) -> Result<(), Error> {
         ready.url,
     ));
     let outcome = house.run(&doors).await;
-    house.close(doors).await;
+    if matches!(outcome, Err(Error::Fatal(_))) {
+        house.abandon(doors).await;
+    } else {
+        house.close(doors).await;
+    }
     outcome
 }
 
@@ -81,8 +87,8 @@ pub(super) struct House {
     pub(super) registry: Registry,
     pub(super) agents: Agents,
     keys: Keys,
-    cloud: Arc<Simulated>,
-    supervisor: Supervisor,
+    pub(super) cloud: Arc<Simulated>,
+    pub(super) supervisor: Supervisor,
     services: pki::Authority,
     health: Health,
     metrics: Metrics,
@@ -98,7 +104,7 @@ struct Doors {
 }
 
 impl House {
-    async fn build(options: Dev) -> Result<Self, Error> {
+    pub(super) async fn build(options: Dev) -> Result<Self, Error> {
         let folder = Folder::take(&options.data)?;
         let keys = Keys::of(&folder)?;
         let (health, metrics) = (Health::new(), Metrics::new());
@@ -206,6 +212,8 @@ impl House {
 
     /// Until a signal, or until the process must end.
     async fn run(&self, doors: &Doors) -> Result<(), Error> {
+        self.supervisor.watch_here("main");
+        last_resort::guard(&self.supervisor)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| Error::part("signals", &e))?;
         let mut terminate = signal(SignalKind::terminate()).map_err(|e| Error::part("signals", &e))?;
         let showing = async {
@@ -221,6 +229,20 @@ impl House {
             cause = self.supervisor.fatal() => Err(Error::Fatal(cause)),
             stopped = showing => stopped,
         }
+    }
+
+    /// Ends what cannot go on. Nothing is waited for that may never come: jobs are taken up again by the next life,
+    /// guests live on and are adopted by it. Health can be read for a moment, so that whoever asks every second or so
+    /// hears why.
+    async fn abandon(self, doors: Doors) {
+        let said = tokio::time::Instant::now();
+        let Some((ops, others)) = doors.handles.split_last() else { return };
+        for handle in others {
+            // Sent at once; whether the last request got its answer is not waited for.
+            drop(handle.stop(false));
+        }
+        tokio::time::sleep_until(said + LAST_WORDS).await;
+        let _late = limited(LAST_WORDS, ops.stop(false)).await;
     }
 
     /// Lets what runs come to a stop, then ends the guests. A second signal ends at once.

@@ -102,12 +102,7 @@ impl Wiring<'_> {
             still: ms(self.config.node.still_ms),
             died: Arc::clone(&died),
         };
-        // A life once declared dead stays dead: no restart cures it.
-        let once = Options {
-            limits: supervision::Limits { budget: 0, ..supervision::Limits::default() },
-            ..Options::permanent()
-        };
-        let _node = self.supervisor.spawn::<NodeActor>(&plumbing, node, once);
+        let _node = self.supervisor.spawn::<NodeActor>(&plumbing, node, Options::permanent());
         let queue: Arc<dyn Queue> = Arc::clone(&ports.queue);
         self.watchers(&ports, &changes);
         let agents = self.agents(&queue, folder, services)?;

@@ -21,6 +21,12 @@ pub fn within<T>(name: &Arc<str>, work: impl FnOnce() -> T) -> T {
     work()
 }
 
+/// What this thread is doing, as [`within`] was told.
+#[cfg(test)]
+pub(crate) fn doing() -> Option<Arc<str>> {
+    DOING.with(|doing| doing.borrow().clone())
+}
+
 /// The text of a panic, from what `catch_unwind` or a join error gives.
 #[must_use]
 pub fn text_of(payload: &(dyn Any + Send)) -> String {

@@ -71,7 +71,8 @@ pub struct NodeSpec {
     pub died: Arc<Notify>,
 }
 
-/// Beats. When its row says dead it fails for good: the process must end and take a new life.
+/// Beats. When its row says dead it fails for good, because no restart cures that: the process must end and take a new
+/// life.
 pub struct NodeActor {
     spec: NodeSpec,
     life: Life,
@@ -100,7 +101,7 @@ impl Actor for NodeActor {
                 Either::Left((cause, _)) | Either::Right((cause, _)) => cause,
             }
         };
-        ctx.spawn(living.into_actor(self).map(|cause, actor, _| actor.life.fail(cause)));
+        ctx.spawn(living.into_actor(self).map(|cause, actor, _| actor.life.fail_for_good(cause)));
     }
 }
 
