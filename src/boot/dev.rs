@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::dev::ServerHandle;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::credentials::{self, Client};
@@ -44,6 +44,8 @@ pub async fn dev(options: Dev) -> Result<(), Error> {
     if !options.listen.ip().is_loopback() {
         return Err(Error::NotLoopback(options.listen));
     }
+    // Before anything is ready: who is told so may signal at once.
+    let mut signals = Signals::catch()?;
     let house = House::build(options).await?;
     let doors = house.open_doors()?;
     let ready = doors.ready.clone();
@@ -64,11 +66,11 @@ pub async fn dev(options: Dev) -> Result<(), Error> {
         ready.console_password,
         ready.url,
     ));
-    let outcome = house.run(&doors).await;
+    let outcome = house.run(&doors, &mut signals).await;
     if matches!(outcome, Err(Error::Fatal(_))) {
         house.abandon(doors).await;
     } else {
-        house.close(doors).await;
+        house.close(doors, &mut signals).await;
     }
     outcome
 }
@@ -76,6 +78,24 @@ pub async fn dev(options: Dev) -> Result<(), Error> {
 fn say(text: &str) {
     // Nobody reading is no reason to stop.
     drop(std::io::stdout().lock().write_all(text.as_bytes()));
+}
+
+/// The signals that end the process in order.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn catch() -> Result<Self, Error> {
+        let caught = |kind| signal(kind).map_err(|e| Error::part("signals", &e));
+        Ok(Self { interrupt: caught(SignalKind::interrupt())?, terminate: caught(SignalKind::terminate())? })
+    }
+
+    /// Until the next one.
+    async fn next(&mut self) {
+        tokio::select! { _ = self.interrupt.recv() => {}, _ = self.terminate.recv() => {} }
+    }
 }
 
 /// Everything that runs.
@@ -211,11 +231,9 @@ impl House {
     }
 
     /// Until a signal, or until the process must end.
-    async fn run(&self, doors: &Doors) -> Result<(), Error> {
+    async fn run(&self, doors: &Doors, signals: &mut Signals) -> Result<(), Error> {
         self.supervisor.watch_here("main");
         last_resort::guard(&self.supervisor)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| Error::part("signals", &e))?;
-        let mut terminate = signal(SignalKind::terminate()).map_err(|e| Error::part("signals", &e))?;
         let showing = async {
             if self.options.demo {
                 demo::show(self).await?;
@@ -224,8 +242,7 @@ impl House {
             std::future::pending::<Result<(), Error>>().await
         };
         tokio::select! {
-            _ = interrupt.recv() => Ok(()),
-            _ = terminate.recv() => Ok(()),
+            () = signals.next() => Ok(()),
             cause = self.supervisor.fatal() => Err(Error::Fatal(cause)),
             stopped = showing => stopped,
         }
@@ -246,16 +263,8 @@ impl House {
     }
 
     /// Lets what runs come to a stop, then ends the guests. A second signal ends at once.
-    async fn close(self, doors: Doors) {
+    async fn close(self, doors: Doors, signals: &mut Signals) {
         say("stopping; a second Ctrl-C stops at once\n");
-        let again = async {
-            match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
-                (Ok(mut interrupt), Ok(mut terminate)) => {
-                    tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
-                }
-                _ => std::future::pending().await,
-            }
-        };
         let orderly = async {
             for handle in &doors.handles {
                 handle.stop(true).await;
@@ -267,7 +276,7 @@ impl House {
         };
         tokio::select! {
             () = orderly => say("stopped\n"),
-            () = again => say("stopped at once\n"),
+            () = signals.next() => say("stopped at once\n"),
         }
     }
 }
