@@ -75,7 +75,7 @@ async fn launch(client: &Client, servers: u32) -> Result<(), Error> {
 
 /// Guests that were heard.
 async fn heard(client: &Client) -> Result<usize, Error> {
-    let listed = client.get("/api/v1/agents?limit=200").await?;
+    let listed = client.get("/api/v1/agents").await?;
     let agents = listed.get("agents").and_then(Value::as_array).cloned().unwrap_or_default();
     Ok(agents.iter().filter(|agent| agent.get("lastContact").is_some_and(Value::is_string)).count())
 }
