@@ -83,7 +83,7 @@ impl Rig {
         let health = Health::new();
         let sequencer = Sequencer::new(store.clone());
         let parts =
-            Parts { store, sequencer, registry, access, user_data: ring, health, metrics, supervisor };
+            Parts { store, sequencer, registry, agents: None, access, user_data: ring, health, metrics, supervisor };
         Self { state: State::new(parts, limits), _folder: folder }
     }
 

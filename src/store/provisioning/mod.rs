@@ -8,6 +8,7 @@ pub mod accept;
 pub mod access;
 pub mod agent;
 pub mod catalog;
+pub mod figures;
 pub mod job;
 pub mod node;
 pub mod schema;

@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 use tokio::sync::broadcast;
 use tokio::time::{Duration, Instant, timeout_at};
 
+use super::acts;
 use super::answer::Answer;
 use super::door;
 use super::list::{Facets, FacetsPart, filter_of};
-use super::show::{JobLive, Row, RowPart};
+use super::show::{Card, JobLive, Row, RowPart};
 use crate::access::{Action, Resource, Verb};
 use crate::model::{CustomerId, JobId, JobUid, Micros};
 use crate::store::provisioning::job::{self, Filter, Job, JobRow};
@@ -47,7 +48,7 @@ async fn opened(request: &HttpRequest, state: &State) -> Result<HttpResponse, Pr
     let (store, changes) = (state.store.clone(), state.registry.changes());
     let query = web::Query::<HashMap<String, String>>::from_query(request.query_string());
     let query = query.map(web::Query::into_inner).unwrap_or_default();
-    let (one, feed) = (query.get("job").cloned(), query.contains_key("feed"));
+    let (one, feed, small) = (query.get("job").cloned(), query.contains_key("feed"), query.contains_key("card"));
     let Some(one) = one else {
         let (filter, kind, word) = list_of(request);
         let (line, answer) = Line::open(state.streams.seat(&visitor.seat())?);
@@ -68,7 +69,7 @@ async fn opened(request: &HttpRequest, state: &State) -> Result<HttpResponse, Pr
     let id = one.parse().ok().map(JobId).ok_or_else(|| Problem::absent("job", "there is no such job"))?;
     let uid = api::find(state, customer, id).await?.job.uid;
     let (line, answer) = Line::open(state.streams.seat(&visitor.seat())?);
-    actix_web::rt::spawn(async move { follow(store, uid, line, changes).await.is_err() });
+    actix_web::rt::spawn(async move { follow(store, (uid, small), line, changes).await.is_err() });
     Ok(answer)
 }
 
@@ -77,10 +78,10 @@ fn list_of(request: &HttpRequest) -> (Filter, String, String) {
     (filter, kind, state)
 }
 
-/// Sends the live part of one job's page at each change, until the job ends.
+/// Sends the live part of one job's page at each change, until the job ends; or its small card.
 async fn follow(
     store: Store,
-    uid: JobUid,
+    (uid, small): (JobUid, bool),
     mut line: Line,
     mut changes: broadcast::Receiver<JobUid>,
 ) -> Result<(), Gone> {
@@ -92,10 +93,13 @@ async fn follow(
             let mark = (history.job.version, history.evidence.len());
             let ended = history.job.ended_at.is_some();
             if sent.replace(mark) != Some(mark) {
-                let html = rendered(JobLive::of(&history, now).render());
-                let id = history.job.id;
-                let data =
-                    json!({ "now": now.millis(), "id": id, "version": mark.0, "html": html, "ended": ended });
+                let job = &history.job;
+                let html = match small {
+                    true => rendered(Card { job: Row::of(job, now) }.render()),
+                    false => rendered(JobLive::of(&history, now).render()),
+                };
+                let data = json!({ "now": now.millis(), "id": job.id, "version": mark.0, "html": html,
+                                   "ended": ended, "legal": acts::legal(job) });
                 line.event("job", None, &data).await?;
             }
             if ended {

@@ -79,6 +79,13 @@ pub(super) fn clock(at: Micros) -> String {
     at.rfc3339().chars().skip(11).take(8).collect()
 }
 
+/// Time of day for today, with the day for any other.
+pub(super) fn moment(at: Micros) -> String {
+    let (text, today) = (at.rfc3339(), Micros::wall().rfc3339());
+    let day = |text: &str| text.chars().take(10).collect::<String>();
+    if day(&text) == day(&today) { clock(at) } else { format!("{} {}", day(&text), clock(at)) }
+}
+
 /// Time of day, to the millisecond.
 pub(super) fn clock_ms(at: Micros) -> String {
     at.rfc3339().chars().skip(11).take(12).collect()
@@ -107,6 +114,12 @@ pub(super) fn plain(text: &str) -> String {
     shown
 }
 
+/// A word as a shell reads it back.
+pub(super) fn shell(text: &str) -> String {
+    let bare = |c: char| c.is_ascii_alphanumeric() || "_./:=@%+,-".contains(c);
+    if !text.is_empty() && text.chars().all(bare) { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
 /// Thousands apart, for counts.
 pub(super) fn count(n: i64) -> String {
     let digits = n.to_string();
@@ -122,7 +135,7 @@ pub(super) fn count(n: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{clock, clock_ms, count, look, plain, took};
+    use super::{clock, clock_ms, count, look, plain, shell, took};
     use crate::model::{JobState, Micros};
     use std::time::Duration;
 
@@ -154,6 +167,11 @@ mod tests {
         let looks: std::collections::HashSet<_> =
             JobState::ALL.iter().map(|state| (look(*state).icon, look(*state).word)).collect();
         assert_eq!(looks.len(), JobState::ALL.len());
+    }
+
+    #[test]
+    fn a_shell_reads_back_what_was_meant() {
+        assert_eq!(["/bin/ls", "a b", "it's", "", "$(x)"].map(shell), ["/bin/ls", "'a b'", "'it'\\''s'", "''", "'$(x)'"]);
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! The native API, `/api/v1`: JSON with names in camel case, native signatures, problems as problem+json.
 
-mod acts;
+pub(super) mod acts;
 #[cfg(test)]
 mod acts_tests;
 mod events;
 mod fields;
 pub(super) mod jobs;
-mod launch;
+pub(super) mod launch;
 pub(super) mod lists;
 mod openapi;
 mod problem;
@@ -24,7 +24,8 @@ use actix_web::{HttpRequest, HttpResponse, Route, web};
 pub use problem::Problem;
 
 use super::auth::{self, Caller};
-use super::{State, body, routes};
+use super::{RequestId, State, body, routes};
+use crate::access::signature::native;
 use crate::access::{Action, Resource, Verb};
 
 /// Method, path below `/api/v1`, handler.
@@ -85,9 +86,23 @@ async fn admit(
     action: Action,
 ) -> Result<(Caller, web::Bytes), Problem> {
     let bytes = body::read(request, payload, state.limits.body, state.limits.body_deadline).await?;
-    let caller = auth::native(request, &bytes, state).await?;
+    let caller = caller(request, &bytes, state).await?;
     caller.principal.must(action)?;
     Ok((caller, bytes))
+}
+
+/// Who asks: by signature; for a read without one, also by a session of the console, so that a link on a page shows
+/// what the API says of the same thing.
+async fn caller(request: &HttpRequest, bytes: &[u8], state: &State) -> Result<Caller, Problem> {
+    let unsigned = !request.headers().contains_key(native::KEY_HEADER);
+    if request.method() == Method::GET
+        && unsigned
+        && let Some(principal) = super::console::person(request, state).await?
+    {
+        let request = RequestId::of(request).0;
+        return Ok(Caller { principal, request, replay: None, idem: None, repeat_by_key: false });
+    }
+    Ok(auth::native(request, bytes, state).await?)
 }
 
 /// The same for a read.
