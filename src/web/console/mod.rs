@@ -13,6 +13,8 @@ mod door;
 mod events;
 mod fleet;
 mod forms;
+#[cfg(test)]
+mod forms_tests;
 mod frame;
 mod launch;
 mod list;

@@ -12,7 +12,7 @@ use crate::web::testing::{Answer, KEY, Rig};
 
 const PASSWORD: &str = "correct horse";
 
-async fn rig() -> Rig {
+pub(super) async fn rig() -> Rig {
     let rig = Rig::new().await;
     let hash = password::hash(PASSWORD).expect("short");
     rig.write(move |c| {
@@ -22,7 +22,7 @@ async fn rig() -> Rig {
     rig
 }
 
-fn form(path: &str, body: &str) -> TestRequest {
+pub(super) fn form(path: &str, body: &str) -> TestRequest {
     let request = TestRequest::post().uri(path).peer_addr(([127, 0, 0, 1], 4000).into());
     request.insert_header(("content-length", body.len().to_string())).set_payload(body.to_owned())
 }
@@ -32,19 +32,19 @@ fn cookie_of(answer: &Answer) -> Cookie<'static> {
     Cookie::parse(text).expect("a cookie")
 }
 
-async fn log_in(rig: &Rig) -> Cookie<'static> {
+pub(super) async fn log_in(rig: &Rig) -> Cookie<'static> {
     let answer = rig.send(form("/login", "login=admin&password=correct+horse&next=%2Fjobs%2F1")).await;
     assert_eq!(answer.status, 303, "{}", answer.text);
     assert_eq!(answer.headers.get("location").expect("set"), "/jobs/1");
     cookie_of(&answer)
 }
 
-fn csrf_of(html: &str) -> String {
+pub(super) fn csrf_of(html: &str) -> String {
     let (_, rest) = html.split_once("name=\"csrf\" value=\"").expect("a form");
     rest.chars().take_while(|c| *c != '"').collect()
 }
 
-async fn page(rig: &Rig, cookie: &Cookie<'static>, path: &str) -> Answer {
+pub(super) async fn page(rig: &Rig, cookie: &Cookie<'static>, path: &str) -> Answer {
     rig.send(TestRequest::get().uri(path).cookie(cookie.clone())).await
 }
 
