@@ -96,7 +96,8 @@ impl State {
     /// State over these rooms.
     #[must_use]
     pub fn new(parts: Parts, limits: Limits) -> Self {
-        let Parts { store, sequencer, registry, agents, access, user_data, health, metrics, supervisor } = parts;
+        let Parts { store, sequencer, registry, agents, access, user_data, health, metrics, supervisor } =
+            parts;
         let gate = Arc::new(Semaphore::new(limits.concurrent));
         let (streams, desk) = (Arc::default(), Arc::default());
         Self {

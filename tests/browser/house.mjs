@@ -141,6 +141,7 @@ export class Eyes {
       for (const width of [1280, 360]) {
         await page.emulateMedia({ colorScheme });
         await page.setViewportSize({ width, height: 900 });
+        await page.evaluate(() => window.scrollTo(0, 0));
         const over = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
         if (over > 0) this.wrong.push(`${name}: ${over} px wider than a window of ${width} px`);
         await page.screenshot({

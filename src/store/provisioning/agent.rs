@@ -137,11 +137,7 @@ pub fn by_server(connection: &mut AnyConnection, id: ServerId) -> QueryResult<Op
 ///
 /// # Errors
 /// What the database reports.
-pub fn by_id(
-    connection: &mut AnyConnection,
-    customer: CustomerId,
-    id: i64,
-) -> QueryResult<Option<AgentRow>> {
+pub fn by_id(connection: &mut AnyConnection, customer: CustomerId, id: i64) -> QueryResult<Option<AgentRow>> {
     one(connection, agent::table.into_boxed().filter(agent::id.eq(id).and(agent::customer.eq(customer.0))))
 }
 

@@ -5,8 +5,8 @@ use diesel::prelude::*;
 
 use super::job::JobRow;
 use super::node::DEAD;
-use super::schema::{attempt, evidence, job, node, watch};
-use crate::model::{AttemptOutcome, CustomerId, JobState, Micros, ServerId};
+use super::schema::{attempt, evidence, job, watch};
+use crate::model::{AttemptOutcome, CustomerId, JobState, ServerId};
 use crate::store::AnyConnection;
 
 /// The times of one job.
@@ -94,6 +94,14 @@ pub fn refusals(
 const WAITING: [&str; 3] =
     [JobState::Queued.as_str(), JobState::Awaiting.as_str(), JobState::Quarantined.as_str()];
 
+/// A tenant's open jobs. Written as a range of one, because there are few open jobs and many of a tenant: so the index
+/// of open jobs is used, not that of the tenant's.
+macro_rules! open {
+    ($customer:expr) => {
+        job::table.filter(job::ended_at.is_null().and(job::customer.between($customer.0, $customer.0)))
+    };
+}
+
 /// What a tenant's jobs wait for: code, how many, since when the oldest is there.
 ///
 /// # Errors
@@ -102,8 +110,8 @@ pub fn waiting(
     connection: &mut AnyConnection,
     customer: CustomerId,
 ) -> QueryResult<Vec<(String, i64, Option<i64>)>> {
-    job::table
-        .filter(job::ended_at.is_null().and(job::customer.eq(customer.0)).and(job::state.eq_any(WAITING)))
+    open!(customer)
+        .filter(job::state.eq_any(WAITING))
         .group_by(job::why_code)
         .select((job::why_code, count_star(), min(job::created_at)))
         .load(connection)
@@ -114,36 +122,37 @@ pub fn waiting(
 /// # Errors
 /// What the database reports.
 pub fn oldest_waiting(connection: &mut AnyConnection, customer: CustomerId) -> QueryResult<Option<JobRow>> {
-    job::table
-        .filter(job::ended_at.is_null().and(job::customer.eq(customer.0)).and(job::state.eq_any(WAITING)))
-        .order(job::id.asc())
+    open!(customer)
+        .filter(job::state.eq_any(WAITING))
+        .order(job::created_at.asc())
         .select(JobRow::as_select())
         .first(connection)
         .optional()
 }
 
-/// Jobs that a person must look at: those set aside, and those that ended unresolved since a point; oldest first.
+/// Jobs that are set aside, oldest first.
 ///
 /// # Errors
 /// What the database reports.
-pub fn for_a_person(
+pub fn set_aside(
     connection: &mut AnyConnection,
     customer: CustomerId,
-    since: Micros,
     limit: i64,
 ) -> QueryResult<Vec<JobRow>> {
-    let mine = || job::table.filter(job::customer.eq(customer.0)).order(job::id.asc()).limit(limit);
-    let mut found: Vec<JobRow> = mine()
-        .filter(job::ended_at.is_null().and(job::state.eq(JobState::Quarantined.as_str())))
+    open!(customer)
+        .filter(job::state.eq(JobState::Quarantined.as_str()))
+        .order(job::created_at.asc())
+        .limit(limit)
         .select(JobRow::as_select())
-        .load(connection)?;
-    found.extend(
-        mine()
-            .filter(job::ended_at.ge(since.0).and(job::state.eq(JobState::Unresolved.as_str())))
-            .select(JobRow::as_select())
-            .load(connection)?,
-    );
-    Ok(found)
+        .load(connection)
+}
+
+/// Jobs by their uids.
+///
+/// # Errors
+/// What the database reports.
+pub fn named(connection: &mut AnyConnection, uids: &[String]) -> QueryResult<Vec<JobRow>> {
+    job::table.filter(job::uid.eq_any(uids)).order(job::id.asc()).select(JobRow::as_select()).load(connection)
 }
 
 /// How many open jobs nobody would ever look at again: no living owner, no time at which they are due, and no open
@@ -153,8 +162,7 @@ pub fn for_a_person(
 /// What the database reports.
 pub fn lost(connection: &mut AnyConnection, customer: CustomerId) -> QueryResult<i64> {
     let open = watch::table.filter(watch::job.eq(job::uid).and(watch::done_at.is_null()));
-    job::table
-        .filter(job::ended_at.is_null().and(job::customer.eq(customer.0)))
+    open!(customer)
         .filter(job::owner.is_null().and(job::due_at.is_null()))
         .filter(not(exists(open)))
         .count()
@@ -174,18 +182,11 @@ pub fn holders(connection: &mut AnyConnection) -> QueryResult<Vec<Holder>> {
         .group_by(job::owner)
         .select((job::owner, count_star()))
         .load(connection)?;
-    let of = |boot: &str| held.iter().find(|(owner, _)| owner.as_deref() == Some(boot)).map_or(0, |(_, n)| *n);
+    let of =
+        |boot: &str| held.iter().find(|(owner, _)| owner.as_deref() == Some(boot)).map_or(0, |(_, n)| *n);
     let lives = super::node::all(connection)?;
     let with = lives.into_iter().map(|node| (of(&node.boot), node));
     Ok(with.filter(|(jobs, node)| *jobs > 0 || node.state != DEAD).map(|(jobs, node)| (node, jobs)).collect())
-}
-
-/// How many earlier lives are remembered as dead.
-///
-/// # Errors
-/// What the database reports.
-pub fn dead(connection: &mut AnyConnection) -> QueryResult<i64> {
-    node::table.filter(node::state.eq(DEAD)).count().get_result(connection)
 }
 
 /// What a cloud was last seen to say of a server: who looked, what they saw, when. From the evidence of its jobs.

@@ -8,7 +8,7 @@ use super::forms::{self, Filled, SENT_BEFORE};
 use super::frame::with;
 use super::{see_other, words};
 use crate::access::{Action, Resource, Verb};
-use crate::model::{JobState, JobParams};
+use crate::model::{JobParams, JobState};
 use crate::store::provisioning::job::Job;
 use crate::web::rest::{Problem, acts as api, jobs, submit};
 use crate::web::{Fault, State};
@@ -60,7 +60,11 @@ pub(super) fn of(job: &Job, visitor: &Visitor) -> Vec<Act> {
 pub(super) fn command(job: &Job) -> String {
     let quoted = |text: &str| words::shell(text);
     let server = |word: &str, params: &crate::model::ServerParams| {
-        let reason = if params.reason.is_empty() { String::new() } else { format!(" --reason {}", quoted(&params.reason)) };
+        let reason = if params.reason.is_empty() {
+            String::new()
+        } else {
+            format!(" --reason {}", quoted(&params.reason))
+        };
         format!("dispatcher jobs submit {word} {}{reason}", params.server)
     };
     let line = match &job.params {
@@ -72,14 +76,21 @@ pub(super) fn command(job: &Job) -> String {
         JobParams::TerminateServer(params) => server("terminate", params),
         JobParams::RunCommand(params) => {
             let argv: Vec<String> = params.argv.iter().map(|arg| quoted(arg)).collect();
-            format!("dispatcher agents run {} --limit {}s -- {}", params.server, params.timeout_secs, argv.join(" "))
+            format!(
+                "dispatcher agents run {} --limit {}s -- {}",
+                params.server,
+                params.timeout_secs,
+                argv.join(" ")
+            )
         }
         JobParams::LaunchServer(params) => {
             let mut line = format!(
                 "dispatcher jobs submit launch --region {} --data-center {} --product {} --image {} --budget {}",
                 params.region, params.data_center, params.product, params.image, params.budget
             );
-            for (flag, value) in [("description", Some(&params.description)), ("keypair", params.keypair.as_ref())] {
+            for (flag, value) in
+                [("description", Some(&params.description)), ("keypair", params.keypair.as_ref())]
+            {
                 if let Some(value) = value.filter(|value| !value.is_empty()) {
                     line.push_str(&format!(" --{flag} {}", quoted(value)));
                 }

@@ -260,7 +260,8 @@ async fn shown(
         Some(job) => Some(written(state, job, found.now).await?),
         None => None,
     };
-    let may = who.must(submit::action(JobKind::RunCommand)).err().map(|error| words::plain(&error.to_string()));
+    let may =
+        who.must(submit::action(JobKind::RunCommand)).err().map(|error| words::plain(&error.to_string()));
     let mut page = page_of(&found, session.as_ref().map(Option::as_ref), (visitor, typed));
     page.refused = may.unwrap_or(page.refused);
     Ok(Page { output, said, once, ..page })
@@ -310,7 +311,11 @@ fn page_of(found: &Found, session: Option<Option<&AgentView>>, (visitor, typed):
         agent: Agent::of(row, now),
         server: found.server.as_ref().map(|server| Server::of(server, now)),
         facts: witness::facts(row, found.made_by, now),
-        figures: session.flatten().and_then(|view| view.stats.as_ref()).map(witness::figures).unwrap_or_default(),
+        figures: session
+            .flatten()
+            .and_then(|view| view.stats.as_ref())
+            .map(witness::figures)
+            .unwrap_or_default(),
         witnesses: witness::of(row, session, (found.server.as_ref(), found.cloud.as_ref()), now),
         queue: found.queue.iter().map(|(command, id)| waiting(command, *id, now)).collect(),
         recent: found.recent.iter().map(|job| Row::of(job, now)).collect(),

@@ -151,7 +151,8 @@ fn head(step: &str, attempts: &[&Attempt], watches: &[&Watch]) -> Bar {
     let began = attempts.iter().map(|a| a.started_at).chain(watches.iter().map(|w| w.made_at)).min();
     let open = attempts.iter().any(|a| a.outcome == AttemptOutcome::Open);
     let waits = watches.iter().any(|w| w.done_at.is_none());
-    let done = attempts.iter().filter_map(|a| a.closed_at).chain(watches.iter().filter_map(|w| w.done_at)).max();
+    let done =
+        attempts.iter().filter_map(|a| a.closed_at).chain(watches.iter().filter_map(|w| w.done_at)).max();
     let last = attempts.last().map(|a| a.outcome);
     let (icon, hue) = match (open, waits, last) {
         (true, _, _) => ("running", "c-busy"),
@@ -230,12 +231,9 @@ fn flow(history: &History) -> Vec<(String, &'static str)> {
     let seen = history.watches.iter().filter_map(|w| w.done_at).max();
     let mut before = job.created_at;
     let mut legs = Vec::new();
-    for (at, word) in [
-        (job.claimed_at, "claimed"),
-        (first, "started"),
-        (seen, "verdict"),
-        (job.ended_at, "ended"),
-    ] {
+    for (at, word) in
+        [(job.claimed_at, "claimed"), (first, "started"), (seen, "verdict"), (job.ended_at, "ended")]
+    {
         if let Some(at) = at {
             legs.push((format!("+{}", words::took(at.since(before))), word));
             before = at;

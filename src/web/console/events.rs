@@ -48,7 +48,8 @@ async fn opened(request: &HttpRequest, state: &State) -> Result<HttpResponse, Pr
     let (store, changes) = (state.store.clone(), state.registry.changes());
     let query = web::Query::<HashMap<String, String>>::from_query(request.query_string());
     let query = query.map(web::Query::into_inner).unwrap_or_default();
-    let (one, feed, small) = (query.get("job").cloned(), query.contains_key("feed"), query.contains_key("card"));
+    let (one, feed, small) =
+        (query.get("job").cloned(), query.contains_key("feed"), query.contains_key("card"));
     let Some(one) = one else {
         let (filter, kind, word) = list_of(request);
         let (line, answer) = Line::open(state.streams.seat(&visitor.seat())?);

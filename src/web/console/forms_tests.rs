@@ -56,7 +56,8 @@ async fn a_form_sent_twice_makes_one_job_and_another_under_its_key_none() {
     let shown = page(&rig, &session, "/jobs/new/launch").await;
     assert_eq!(shown.status, 200, "{}", shown.text);
     let (csrf, once) = (csrf_of(&shown.text), once_of(&shown.text));
-    let body = format!("csrf={csrf}&once={once}&name=web-1&region=1000&dataCenter=2000&product=3000&image=4000");
+    let body =
+        format!("csrf={csrf}&once={once}&name=web-1&region=1000&dataCenter=2000&product=3000&image=4000");
     let first = send(&rig, &session, "/jobs/new/launch", &body).await;
     assert_eq!(first.status, 303, "{}", first.text);
     let again = send(&rig, &session, "/jobs/new/launch", &body).await;
@@ -84,14 +85,20 @@ async fn what_is_wrong_stands_at_its_field_and_what_was_typed_stays() {
     let body = format!("csrf={csrf}&once={once}&name=&region=1001&description=mine&userData=a%3Cb");
     let bad = send(&rig, &session, "/jobs/new/launch", &body).await;
     assert_eq!(bad.status, 400, "{}", bad.text);
-    assert!(bad.text.contains("This is missing or empty") && bad.text.contains("aria-invalid=\"true\""), "{}", bad.text);
+    assert!(
+        bad.text.contains("This is missing or empty") && bad.text.contains("aria-invalid=\"true\""),
+        "{}",
+        bad.text
+    );
     assert!(bad.text.contains("value=\"mine\"") && bad.text.contains("a&#60;b"), "{}", bad.text);
     assert!(bad.text.contains("<option value=\"1001\" selected>"), "{}", bad.text);
     // The same form, mended, goes through under the same key.
     let mended = body.replace("name=&", "name=w&dataCenter=2003&product=3003&image=4001&");
     let made = send(&rig, &session, "/jobs/new/launch", &mended).await;
     assert!(made.status == 303 || made.text.contains("field"), "{}", made.text);
-    let other = send(&rig, &session, "/jobs/new/launch", &body.replace("&description", "&act=region&description")).await;
+    let other =
+        send(&rig, &session, "/jobs/new/launch", &body.replace("&description", "&act=region&description"))
+            .await;
     assert!(other.status == 200 && other.text.contains("value=\"mine\""), "{}", other.text);
 }
 
@@ -103,13 +110,22 @@ async fn a_command_from_an_agents_page_comes_back_to_it() {
     let path = format!("/agents/{id}");
     let shown = page(&rig, &session, &path).await;
     assert_eq!(shown.status, 200, "{}", shown.text);
-    for said in ["not asked", "Another process holds the sessions", "another process holds its session", "run-command"] {
+    for said in [
+        "not asked",
+        "Another process holds the sessions",
+        "another process holds its session",
+        "run-command",
+    ] {
         assert!(shown.text.contains(said), "{said}: {}", shown.text);
     }
     let (csrf, once) = (csrf_of(&shown.text), once_of(&shown.text));
     let bad = format!("csrf={csrf}&once={once}&op=run-command&argv=%27a&timeoutSecs=300");
     let answer = send(&rig, &session, &path, &bad).await;
-    assert!(answer.status == 400 && answer.text.contains("quote in the command is not closed"), "{}", answer.text);
+    assert!(
+        answer.status == 400 && answer.text.contains("quote in the command is not closed"),
+        "{}",
+        answer.text
+    );
     let late = bad.replace("%27a", "ls").replace("=300", "=86401");
     let answer = send(&rig, &session, &path, &late).await;
     assert!(answer.status == 400 && answer.text.contains("86400"), "{}", answer.text);
@@ -120,7 +136,11 @@ async fn a_command_from_an_agents_page_comes_back_to_it() {
     assert_eq!(jobs(&rig).await, 1);
     let there = place(&made);
     let shown = page(&rig, &session, there.split('#').next().expect("a path")).await;
-    assert!(shown.text.contains("data-output=\"/jobs/") && shown.text.contains("/bin/ls -l"), "{}", shown.text);
+    assert!(
+        shown.text.contains("data-output=\"/jobs/") && shown.text.contains("/bin/ls -l"),
+        "{}",
+        shown.text
+    );
     assert_eq!(page(&rig, &session, "/agents/78").await.status, 404);
 }
 
@@ -157,16 +177,31 @@ async fn a_job_is_cancelled_retried_and_resolved_by_its_forms() {
         let cancel = send(&rig, &session, &format!("{path}/cancel"), &mark(3)).await;
         assert_eq!((cancel.status.as_u16(), place(&cancel)), (303, path.clone()));
     }
-    rig.write(|c| diesel::update(job::table).set((job::state.eq("failed"), job::ended_at.eq(Some(5_i64)))).execute(c)).await;
+    rig.write(|c| {
+        diesel::update(job::table).set((job::state.eq("failed"), job::ended_at.eq(Some(5_i64)))).execute(c)
+    })
+    .await;
     let shown = page(&rig, &session, &path).await;
-    assert!(shown.text.contains("data-act=\"retry\">") && shown.text.contains("data-act=\"cancel\" hidden>"), "{}", shown.text);
+    assert!(
+        shown.text.contains("data-act=\"retry\">") && shown.text.contains("data-act=\"cancel\" hidden>"),
+        "{}",
+        shown.text
+    );
     let retry = send(&rig, &session, &format!("{path}/retry"), &mark(4)).await;
     assert!(retry.status == 303 && place(&retry) != path, "{}", retry.text);
     assert_eq!(place(&send(&rig, &session, &format!("{path}/retry"), &mark(4)).await), place(&retry));
     assert_eq!(jobs(&rig).await, 2);
-    let silent = send(&rig, &session, &format!("{path}/resolve"), &format!("{}&outcome=failed&reason=", mark(5))).await;
+    let silent =
+        send(&rig, &session, &format!("{path}/resolve"), &format!("{}&outcome=failed&reason=", mark(5)))
+            .await;
     assert!(silent.status == 400 && silent.text.contains("reason"), "{}", silent.text);
-    let word = send(&rig, &session, &format!("{path}/resolve"), &format!("{}&outcome=failed&reason=looked", mark(6))).await;
+    let word = send(
+        &rig,
+        &session,
+        &format!("{path}/resolve"),
+        &format!("{}&outcome=failed&reason=looked", mark(6)),
+    )
+    .await;
     assert_eq!((word.status.as_u16(), place(&word)), (303, path.clone()));
     assert!(page(&rig, &session, &path).await.text.contains("looked"));
     assert_eq!(place(&page(&rig, &session, &format!("{path}/cancel")).await), path);
@@ -178,9 +213,15 @@ async fn whatever_a_row_holds_it_stays_text_on_every_page() {
     let session = log_in(&rig).await;
     let id = joined(&rig).await;
     rig.write(|c| {
-        diesel::update(server::table).set((server::name.eq(HOSTILE), server::status.eq("RUNNING"))).execute(c)?;
+        diesel::update(server::table)
+            .set((server::name.eq(HOSTILE), server::status.eq("RUNNING")))
+            .execute(c)?;
         diesel::update(agents::table)
-            .set((agents::platform.eq(HOSTILE), agents::instance.eq(Some(HOSTILE)), agents::address.eq(Some(HOSTILE))))
+            .set((
+                agents::platform.eq(HOSTILE),
+                agents::instance.eq(Some(HOSTILE)),
+                agents::address.eq(Some(HOSTILE)),
+            ))
             .execute(c)
     })
     .await;
@@ -188,12 +229,26 @@ async fn whatever_a_row_holds_it_stays_text_on_every_page() {
     let body = format!("csrf={}&once={}&reason=%3Cscript%3E", csrf_of(&plan.text), once_of(&plan.text));
     let made = send(&rig, &session, &format!("/servers/{SERVER}/stop"), &body).await;
     rig.write(|c| {
-        let texts = (job::why.eq(HOSTILE), job::why_code.eq(HOSTILE), job::state.eq("quarantined"), job::due_at.eq(None::<i64>));
+        let texts = (
+            job::why.eq(HOSTILE),
+            job::why_code.eq(HOSTILE),
+            job::state.eq("quarantined"),
+            job::due_at.eq(None::<i64>),
+        );
         diesel::update(job::table).set(texts).execute(c)
     })
     .await;
-    let pages = ["/", "/servers", "/agents", "/jobs/new/command", &format!("/agents/{id}"), &format!("/servers/{SERVER}"),
-        &format!("/servers/{SERVER}/terminate"), &place(&made), "/jobs/new/launch?name=%3Cscript%3Ealert&keypair=%22%3E%3Cimg"];
+    let pages = [
+        "/",
+        "/servers",
+        "/agents",
+        "/jobs/new/command",
+        &format!("/agents/{id}"),
+        &format!("/servers/{SERVER}"),
+        &format!("/servers/{SERVER}/terminate"),
+        &place(&made),
+        "/jobs/new/launch?name=%3Cscript%3Ealert&keypair=%22%3E%3Cimg",
+    ];
     for path in pages {
         let shown = page(&rig, &session, path).await;
         assert_eq!(shown.status, 200, "{path}: {}", shown.text);
@@ -202,7 +257,11 @@ async fn whatever_a_row_holds_it_stays_text_on_every_page() {
         }
     }
     let overview = page(&rig, &session, "/").await;
-    assert!(overview.text.contains("1 matter needs you") && overview.text.contains("&#60;script&#62;alert"), "{}", overview.text);
+    assert!(
+        overview.text.contains("1 matter needs you") && overview.text.contains("&#60;script&#62;alert"),
+        "{}",
+        overview.text
+    );
 }
 
 #[actix_rt::test]
@@ -220,7 +279,11 @@ async fn the_raw_form_of_a_page_is_the_apis_and_needs_the_session() {
         assert_eq!((way.status.as_u16(), place(&way).as_str()), (303, to), "{from}");
         let there = page(&rig, &session, to).await;
         assert!(there.status == 200 && there.json.is_object(), "{to}: {}", there.text);
-        assert_eq!(rig.send(actix_web::test::TestRequest::get().uri(to)).await.status, 403, "{to} without a session");
+        assert_eq!(
+            rig.send(actix_web::test::TestRequest::get().uri(to)).await.status,
+            403,
+            "{to} without a session"
+        );
     }
     assert_eq!(page(&rig, &session, "/login.json").await.status, 404);
     assert_eq!(page(&rig, &session, &format!("/api/v1/servers/{OTHER_SERVER}")).await.status, 404);

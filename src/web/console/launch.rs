@@ -18,9 +18,8 @@ use crate::web::rest::{Problem, submit};
 use crate::web::{Fault, State};
 
 /// Fields of the form, by the names the API has for them.
-const FIELDS: [&str; 9] = [
-    "name", "description", "region", "dataCenter", "product", "image", "budget", "keypair", "userData",
-];
+const FIELDS: [&str; 9] =
+    ["name", "description", "region", "dataCenter", "product", "image", "budget", "keypair", "userData"];
 /// Fields that hold the number of a thing.
 const NUMBERS: [&str; 5] = ["region", "dataCenter", "product", "image", "budget"];
 
@@ -140,12 +139,18 @@ async fn shown(
     let (customer, account) = (who.customer, who.account);
     let read = state.store.read(move |c| Ok((submit::all(c, customer, account)?, view::now(c)?)));
     let (catalog, now) = read.await?;
-    let refused = who.must(submit::action(JobKind::LaunchServer)).err().map(|error| words::plain(&error.to_string()));
+    let refused =
+        who.must(submit::action(JobKind::LaunchServer)).err().map(|error| words::plain(&error.to_string()));
     Ok(offered(&catalog, typed, Me::of(visitor, now, "jobs"), (said, once, refused.unwrap_or_default())))
 }
 
 /// The form with what can be chosen in the region that is on.
-fn offered(catalog: &Catalog, typed: Filled, me: Me, (said, once, refused): (Said, String, String)) -> Launch {
+fn offered(
+    catalog: &Catalog,
+    typed: Filled,
+    me: Me,
+    (said, once, refused): (Said, String, String),
+) -> Launch {
     let cloud = catalog.account.as_ref().map_or(0, |account| account.cloud);
     let own: Vec<_> = catalog
         .regions
@@ -153,13 +158,17 @@ fn offered(catalog: &Catalog, typed: Filled, me: Me, (said, once, refused): (Sai
         .filter(|region| region.cloud == cloud && USABLE.contains(&region.status.as_str()))
         .collect();
     let asked = typed.text("region").parse::<i64>().ok();
-    let region = own.iter().find(|region| Some(region.id) == asked).or(own.first()).map_or(0, |region| region.id);
+    let region =
+        own.iter().find(|region| Some(region.id) == asked).or(own.first()).map_or(0, |region| region.id);
     let chosen = |field: &str| typed.text(field).parse::<i64>().ok();
-    let choice = |id: i64, text: String, on: Option<i64>| Choice { id, text: words::plain(&text), on: on == Some(id) };
+    let choice =
+        |id: i64, text: String, on: Option<i64>| Choice { id, text: words::plain(&text), on: on == Some(id) };
     let usable = |status: &str| USABLE.contains(&status);
     let refused = match (refused, own.is_empty()) {
         (refused, false) if refused.is_empty() => String::new(),
-        (refused, true) if refused.is_empty() => "No region of your account's cloud can be used now.".to_owned(),
+        (refused, true) if refused.is_empty() => {
+            "No region of your account's cloud can be used now.".to_owned()
+        }
         (refused, _) => refused,
     };
     Launch {
@@ -187,7 +196,13 @@ fn offered(catalog: &Catalog, typed: Filled, me: Me, (said, once, refused): (Sai
             .images
             .iter()
             .filter(|i| i.region == region && usable(&i.status))
-            .map(|i| choice(i.id, format!("{} ({}, {})", i.name, i.platform.to_lowercase(), i.architecture), chosen("image")))
+            .map(|i| {
+                choice(
+                    i.id,
+                    format!("{} ({}, {})", i.name, i.platform.to_lowercase(), i.architecture),
+                    chosen("image"),
+                )
+            })
             .collect(),
         budgets: catalog
             .budgets
@@ -206,8 +221,13 @@ fn offered(catalog: &Catalog, typed: Filled, me: Me, (said, once, refused): (Sai
 
 fn size_of(product: &crate::store::provisioning::catalog::ProductRow) -> String {
     format!(
-        "{}: {} CPU, {} MB, {} GB disk, {} {} an hour",
-        product.name, product.cpu_count, product.ram_mb, product.disk_gb, product.hourly_rate, product.currency
+        "{} · {} CPU · {} MB · {} GB · {} {} an hour",
+        product.name,
+        product.cpu_count,
+        product.ram_mb,
+        product.disk_gb,
+        product.hourly_rate,
+        product.currency
     )
 }
 
@@ -226,7 +246,8 @@ fn command(typed: &Filled) -> String {
             line.push_str(&format!(" {flag} {}", words::shell(typed.text(field))));
         }
     }
-    let name = if typed.text("name").is_empty() { "NAME".to_owned() } else { words::shell(typed.text("name")) };
+    let name =
+        if typed.text("name").is_empty() { "NAME".to_owned() } else { words::shell(typed.text("name")) };
     words::plain(&format!("{line} -- {name}"))
 }
 
@@ -238,7 +259,8 @@ mod tests {
 
     #[test]
     fn what_was_typed_becomes_what_the_api_takes() {
-        let typed = Filled::of_query("name=+web-1+&image=4000&region=&userData=a%0D%0Ab&once=1&nonsense=2").expect("good");
+        let typed = Filled::of_query("name=+web-1+&image=4000&region=&userData=a%0D%0Ab&once=1&nonsense=2")
+            .expect("good");
         assert_eq!(
             body(&typed),
             json!({"kind": "launch-server", "params": {"name": "web-1", "image": 4000, "userData": "a\nb"}})

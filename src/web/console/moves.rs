@@ -145,7 +145,10 @@ fn way_of(request: &HttpRequest) -> Result<&'static Move, Problem> {
     let word = request.match_info().query("move");
     MOVES.iter().find(|way| way.word == word).ok_or_else(|| {
         let word: String = word.chars().take(40).collect();
-        Problem::absent("move", format!("a server has no move {word}; it has start, stop, pause and terminate"))
+        Problem::absent(
+            "move",
+            format!("a server has no move {word}; it has start, stop, pause and terminate"),
+        )
     })
 }
 

@@ -26,8 +26,8 @@ const SAMPLE: i64 = 1000;
 const HOUR: Duration = Duration::from_secs(3600);
 /// How long an unresolved or failed job is news.
 const DAY: Duration = Duration::from_secs(86_400);
-/// Jobs that need a person, at most.
-const NEEDED: i64 = 6;
+/// Jobs of a kind that need a person, at most.
+const NEEDED: usize = 6;
 /// Newest jobs on the page.
 const NEWEST: i64 = 8;
 
@@ -156,15 +156,23 @@ fn read(c: &mut AnyConnection, customer: CustomerId) -> diesel::QueryResult<Foun
     let now = view::now(c)?;
     let newest = figures::newest(c, customer, SAMPLE)?;
     let from = newest.last().map_or(i64::MAX, |job| job.id);
-    let known = |pairs: Vec<(String, Option<i64>)>| pairs.into_iter().filter_map(|(uid, at)| Some((uid, at?))).collect();
+    let known = |pairs: Vec<(String, Option<i64>)>| {
+        pairs.into_iter().filter_map(|(uid, at)| Some((uid, at?))).collect()
+    };
     let filter = Filter { limit: NEWEST, ..Filter::default() };
+    let day = now.minus(DAY).0;
+    let unresolved =
+        newest.iter().filter(|job| job.state == JobState::Unresolved.as_str() && job.created_at >= day);
+    let unresolved: Vec<String> = unresolved.take(NEEDED).map(|job| job.uid.clone()).collect();
+    let mut needed = figures::set_aside(c, customer, i64::try_from(NEEDED).unwrap_or(i64::MAX))?;
+    needed.extend(figures::named(c, &unresolved)?);
     Ok(Found {
         waiting: figures::waiting(c, customer)?,
         oldest: figures::oldest_waiting(c, customer)?,
         calls: known(figures::first_calls(c, customer, from)?),
         verdicts: known(figures::verdicts(c, customer, from)?),
         refusals: figures::refusals(c, customer, from)?,
-        needed: figures::for_a_person(c, customer, now.minus(DAY), NEEDED)?,
+        needed,
         lost: figures::lost(c, customer)?,
         holders: figures::holders(c)?,
         jobs: job::list(c, customer, &filter)?,
@@ -173,13 +181,19 @@ fn read(c: &mut AnyConnection, customer: CustomerId) -> diesel::QueryResult<Foun
     })
 }
 
-fn told(found: &Found, (me, may_launch): (Me, bool), parts: &[PartState], last: Option<Recovery>) -> Overview {
+fn told(
+    found: &Found,
+    (me, may_launch): (Me, bool),
+    parts: &[PartState],
+    last: Option<Recovery>,
+) -> Overview {
     let now = found.now;
     let row = |row: &JobRow| Job::try_from(row.clone()).ok().map(|job| Row::of(&job, now));
     let (failures, healed) = classes(found);
     let needs = needs(found, now);
     let shown: Vec<Part> = parts.iter().map(|part| part_of(part, now)).collect();
-    let down: Vec<Part> = parts.iter().filter(|part| part.state != PartWord::Ok).map(|part| part_of(part, now)).collect();
+    let down: Vec<Part> =
+        parts.iter().filter(|part| part.state != PartWord::Ok).map(|part| part_of(part, now)).collect();
     Overview {
         lead: lead(needs.len(), down.len(), &found.waiting),
         may_launch,
@@ -246,12 +260,13 @@ fn split(found: &Found, now: Micros) -> Option<Split> {
     }
     let at = |map: &HashMap<String, i64>, job: &Timed| map.get(&job.uid).copied().map(Micros);
     let started = |job: &Timed| at(&found.calls, job);
-    let leg = |from: &dyn Fn(&Timed) -> Option<Micros>, to: &dyn Fn(&Timed) -> Option<Micros>| -> Vec<Duration> {
-        let mut times: Vec<Duration> =
-            recent.iter().filter_map(|job| Some(to(job)?.since(from(job)?))).collect();
-        times.sort_unstable();
-        times
-    };
+    let leg =
+        |from: &dyn Fn(&Timed) -> Option<Micros>, to: &dyn Fn(&Timed) -> Option<Micros>| -> Vec<Duration> {
+            let mut times: Vec<Duration> =
+                recent.iter().filter_map(|job| Some(to(job)?.since(from(job)?))).collect();
+            times.sort_unstable();
+            times
+        };
     let created = |job: &Timed| Some(Micros(job.created_at));
     let claimed = |job: &Timed| job.claimed_at.map(Micros);
     let seen = |job: &Timed| at(&found.verdicts, job);
@@ -264,7 +279,8 @@ fn split(found: &Found, now: Micros) -> Option<Split> {
     let known = |times: &[Duration], percent| {
         if times.is_empty() { "not known yet".to_owned() } else { words::took(part(times, percent)) }
     };
-    let whole = times.iter().filter(|(_, class, _)| !class.is_empty()).map(|(_, _, t)| part(t, 50)).sum::<Duration>();
+    let whole =
+        times.iter().filter(|(_, class, _)| !class.is_empty()).map(|(_, _, t)| part(t, 50)).sum::<Duration>();
     let mut x = 0;
     let legs = times.iter().map(|(name, class, times)| {
         let share = part(times, 50).as_micros() * 1000 / whole.as_micros().max(1);
@@ -274,7 +290,10 @@ fn split(found: &Found, now: Micros) -> Option<Split> {
     });
     Some(Split {
         legs: legs.collect(),
-        jobs: words::count(i64::try_from(recent.len()).unwrap_or(i64::MAX)),
+        jobs: match recent.len() {
+            1 => "1 job".to_owned(),
+            n => format!("{} jobs", words::count(i64::try_from(n).unwrap_or(i64::MAX))),
+        },
         figure: known(&to_start, 50),
         p95: known(&to_start, 95),
     })
@@ -286,7 +305,10 @@ fn recovered(found: &Found, last: Option<Recovery>) -> Recovered {
         Some(last) => Recovered {
             figure: format!("{} ago", words::took(found.now.since(last.at))),
             took: format!("took {}", words::took(last.took)),
-            text: format!("This process found jobs of dead lives at {} and took them over.", words::moment(last.at)),
+            text: format!(
+                "This process found jobs of dead lives at {} and took them over.",
+                words::moment(last.at)
+            ),
             taken: words::count(i64::try_from(last.jobs).unwrap_or(i64::MAX)),
             lost,
         },
@@ -301,20 +323,25 @@ fn recovered(found: &Found, last: Option<Recovery>) -> Recovered {
 }
 
 fn needs(found: &Found, now: Micros) -> Vec<Need> {
-    let mut needs: Vec<Need> = found.needed.iter().filter_map(|row| Job::try_from(row.clone()).ok()).map(|job| {
-        let row = Row::of(&job, now);
-        let at = job.ended_at.unwrap_or(job.changed_at);
-        Need {
-            icon: row.look.icon,
-            hue: row.look.hue,
-            kind: row.look.word,
-            text: row.why,
-            href: format!("/jobs/{}", row.id),
-            link: format!("{} {}", row.kind, row.id),
-            since: words::took(now.since(at)),
-            since_ms: at.millis().to_string(),
-        }
-    }).collect();
+    let mut needs: Vec<Need> = found
+        .needed
+        .iter()
+        .filter_map(|row| Job::try_from(row.clone()).ok())
+        .map(|job| {
+            let row = Row::of(&job, now);
+            let at = job.ended_at.unwrap_or(job.changed_at);
+            Need {
+                icon: row.look.icon,
+                hue: row.look.hue,
+                kind: row.look.word,
+                text: row.why,
+                href: format!("/jobs/{}", row.id),
+                link: format!("{} {}", row.kind, row.id),
+                since: words::took(now.since(at)),
+                since_ms: at.millis().to_string(),
+            }
+        })
+        .collect();
     let day = now.minus(DAY);
     let failed: Vec<&Timed> = found
         .newest
@@ -353,7 +380,8 @@ fn classes(found: &Found) -> (Vec<Class>, Vec<Class>) {
         let name = if name.is_empty() { "no class" } else { name };
         *failed.entry(name.to_owned()).or_default() += 1;
     }
-    let ended_badly = |uid: &str| found.newest.iter().any(|job| job.uid == uid && job.state == JobState::Failed.as_str());
+    let ended_badly =
+        |uid: &str| found.newest.iter().any(|job| job.uid == uid && job.state == JobState::Failed.as_str());
     let mut healed: BTreeMap<String, i64> = BTreeMap::new();
     for (uid, class) in &found.refusals {
         if !ended_badly(uid) {
@@ -381,7 +409,14 @@ fn part_of(part: &PartState, now: Micros) -> Part {
         PartWord::Degraded => ("warn", "c-doubt", "degraded"),
         PartWord::Red => ("failed", "c-bad", "down"),
     };
-    Part { name: part.part, icon, hue, word, since: words::took(now.since(part.since)), note: words::plain(&part.reason) }
+    Part {
+        name: part.part,
+        icon,
+        hue,
+        word,
+        since: words::took(now.since(part.since)),
+        note: words::plain(&part.reason),
+    }
 }
 
 fn life((node, jobs): &Holder, now: Micros) -> Life {
@@ -466,7 +501,10 @@ mod tests {
         let of = |classes: &[super::Class]| -> Vec<String> {
             classes.iter().map(|class| format!("{} {}", class.name, class.count)).collect()
         };
-        assert_eq!((of(&failed), of(&healed)), (vec!["auth 1".to_owned(), "deadline 1".to_owned()], vec!["throttled 1".to_owned()]));
+        assert_eq!(
+            (of(&failed), of(&healed)),
+            (vec!["auth 1".to_owned(), "deadline 1".to_owned()], vec!["throttled 1".to_owned()])
+        );
     }
 
     #[test]
@@ -475,6 +513,9 @@ mod tests {
         assert_eq!((none.figure.as_str(), none.taken.as_str()), ("None", "0"));
         let last = Recovery { at: Micros(3_000_000_000), took: Duration::from_millis(7), jobs: 41 };
         let told = recovered(&found(Vec::new()), Some(last));
-        assert_eq!((told.figure.as_str(), told.taken.as_str(), told.took.as_str()), ("16 m 40 s ago", "41", "took 7 ms"));
+        assert_eq!(
+            (told.figure.as_str(), told.taken.as_str(), told.took.as_str()),
+            ("16 m 40 s ago", "41", "took 7 ms")
+        );
     }
 }

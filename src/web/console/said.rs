@@ -64,8 +64,9 @@ mod tests {
 
     #[test]
     fn a_fault_stands_at_its_field_and_reads_as_a_sentence() {
-        let problem = Problem::field("params.name", "field params.name is missing or empty")
-            .and(&Problem::field("params.image", "params.image is missing and there are several: a, b; name one"));
+        let problem = Problem::field("params.name", "field params.name is missing or empty").and(
+            &Problem::field("params.image", "params.image is missing and there are several: a, b; name one"),
+        );
         let said = Said::of(&problem, &["name", "image"]);
         assert_eq!(said.at("name"), "This is missing or empty");
         assert!(said.at("image").starts_with("This is missing and there are several"), "{said:?}");

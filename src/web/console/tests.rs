@@ -94,7 +94,7 @@ async fn pages_show_jobs_escaped_and_under_a_strict_policy() {
         );
         assert!(html.contains("&#60;script&#62;alert"), "{html}");
     }
-    let filtered = page(&rig, &session, "/?state=%3Cb%3E").await;
+    let filtered = page(&rig, &session, "/jobs?state=%3Cb%3E").await;
     assert!(filtered.text.contains("role=\"alert\"") && !filtered.text.contains("<b>"), "{}", filtered.text);
     let absent = page(&rig, &session, "/jobs/99999999").await;
     assert!(absent.status == 404 && absent.text.contains("there is no job"), "{}", absent.text);

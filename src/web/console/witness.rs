@@ -42,7 +42,11 @@ pub(super) fn of(
         by_session(row, session),
         by_ping(row, session.flatten(), now),
         by_cloud(server, cloud, now),
-        witness("Neighbours", "not asked", "Guests are not asked about each other in this version.".to_owned()),
+        witness(
+            "Neighbours",
+            "not asked",
+            "Guests are not asked about each other in this version.".to_owned(),
+        ),
     ]
 }
 
@@ -52,7 +56,9 @@ fn by_session(row: &AgentRow, session: Option<Option<&AgentView>>) -> Witness {
         return say("not asked", "It is refused, so nobody dials it.".to_owned());
     }
     match session {
-        None => say("not asked", "Another process holds the sessions; this one does not see them.".to_owned()),
+        None => {
+            say("not asked", "Another process holds the sessions; this one does not see them.".to_owned())
+        }
         Some(None) if row.state == state::PENDING => say("not asked", "It has not joined yet.".to_owned()),
         Some(None) => say("no", "Nobody dials it yet; the next sweep does.".to_owned()),
         Some(Some(view)) if view.connected => {
@@ -65,7 +71,14 @@ fn by_session(row: &AgentRow, session: Option<Option<&AgentView>>) -> Witness {
         }
         Some(Some(view)) => {
             let why = view.trouble.as_deref().map(words::plain).unwrap_or_default();
-            say("no", if why.is_empty() { "It is being dialled.".to_owned() } else { format!("No session: {why}.") })
+            say(
+                "no",
+                if why.is_empty() {
+                    "It is being dialled.".to_owned()
+                } else {
+                    format!("No session: {why}.")
+                },
+            )
         }
     }
 }
@@ -78,7 +91,10 @@ fn by_ping(row: &AgentRow, view: Option<&AgentView>, now: Micros) -> Witness {
         _ if row.state == state::REVOKED => say("not asked", "A refused agent is not asked.".to_owned()),
         None => say("not asked", "It was never heard.".to_owned()),
         Some(at) if now.since(at) < FRESH => say("yes", format!("Heard {} ago.", words::took(now.since(at)))),
-        Some(at) => say("silent", format!("Not heard for {}, since {}.", words::took(now.since(at)), words::clock(at))),
+        Some(at) => say(
+            "silent",
+            format!("Not heard for {}, since {}.", words::took(now.since(at)), words::clock(at)),
+        ),
     }
 }
 
@@ -94,13 +110,19 @@ fn by_cloud(server: Option<&ServerRow>, cloud: Option<&(String, String, i64)>, n
     let text = format!(
         "{text}; seen {} ago by {}. A monitor looks when a job waits for it, not in between.",
         words::took(now.since(at)),
-        words::plain(source)
+        short(source)
     );
     match server.status.parse() {
         Ok(ServerStatus::Running) => say("yes", text),
         Ok(ServerStatus::Stopped | ServerStatus::Terminated | ServerStatus::Paused) => say("no", text),
         _ => say("unknown", text),
     }
+}
+
+/// A monitor by its role and the first digits of its node.
+fn short(source: &str) -> String {
+    let (role, node) = source.split_once('/').unwrap_or((source, ""));
+    words::plain(&format!("{role} {}", node.chars().take(8).collect::<String>()))
 }
 
 /// Figures of the last heartbeat in words.
@@ -151,10 +173,16 @@ pub(super) fn facts(row: &AgentRow, made_by: Option<i64>, now: Micros) -> Vec<Fa
         fact("Certificate valid", expires.unwrap_or_else(|| "–".to_owned())),
         fact("One-time token", token),
         mono("Instance it names", row.instance.clone().unwrap_or_else(unknown)),
-        fact("Session", match row.session_no {
-            0 => "none yet".to_owned(),
-            n => format!("{n}, held by node {}", row.session_boot.as_deref().unwrap_or("?").chars().take(8).collect::<String>()),
-        }),
+        fact(
+            "Session",
+            match row.session_no {
+                0 => "none yet".to_owned(),
+                n => format!(
+                    "{n}, held by node {}",
+                    row.session_boot.as_deref().unwrap_or("?").chars().take(8).collect::<String>()
+                ),
+            },
+        ),
         fact("Version", if row.version > 0 { row.version.to_string() } else { unknown() }),
         fact("Made by job", made_by.map_or_else(unknown, |id| id.to_string())),
     ]
@@ -219,14 +247,16 @@ pub(super) mod tests {
         assert_eq!(words(Some(Some(&down)))[0], "no");
         let mut refused = row();
         refused.state = "revoked".to_owned();
-        let words: Vec<&str> = of(&refused, Some(Some(&up)), (None, None), Micros(3)).iter().map(|w| w.word).collect();
+        let words: Vec<&str> =
+            of(&refused, Some(Some(&up)), (None, None), Micros(3)).iter().map(|w| w.word).collect();
         assert_eq!(words[..2], ["not asked", "not asked"]);
         assert_eq!(by_ping(&row(), None, Micros(400_000_000)).word, "silent");
     }
 
     #[test]
     fn facts_show_a_key_but_never_a_token() {
-        let shown: Vec<String> = facts(&row(), Some(3), Micros(8)).into_iter().map(|fact| fact.value).collect();
+        let shown: Vec<String> =
+            facts(&row(), Some(3), Micros(8)).into_iter().map(|fact| fact.value).collect();
         let shown = shown.join("|");
         assert!(shown.contains("SHA256:01234567…89abcdef") && shown.contains("left"), "{shown}");
         assert!(!shown.contains("secret-hash"));

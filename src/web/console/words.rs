@@ -117,7 +117,11 @@ pub(super) fn plain(text: &str) -> String {
 /// A word as a shell reads it back.
 pub(super) fn shell(text: &str) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || "_./:=@%+,-".contains(c);
-    if !text.is_empty() && text.chars().all(bare) { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
+    if !text.is_empty() && text.chars().all(bare) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
 }
 
 /// Thousands apart, for counts.
@@ -171,7 +175,10 @@ mod tests {
 
     #[test]
     fn a_shell_reads_back_what_was_meant() {
-        assert_eq!(["/bin/ls", "a b", "it's", "", "$(x)"].map(shell), ["/bin/ls", "'a b'", "'it'\\''s'", "''", "'$(x)'"]);
+        assert_eq!(
+            ["/bin/ls", "a b", "it's", "", "$(x)"].map(shell),
+            ["/bin/ls", "'a b'", "'it'\\''s'", "''", "'$(x)'"]
+        );
     }
 
     #[test]

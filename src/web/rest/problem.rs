@@ -59,10 +59,11 @@ impl Problem {
     /// This problem, telling of another one too.
     #[must_use]
     pub fn and(mut self, other: &Self) -> Self {
-        let more = self.more.get_or_insert_with(|| {
-            Box::new(More { first: self.detail.clone(), others: Vec::new() })
-        });
-        more.others.extend(other.faults().iter().map(|(field, said)| ((*field).to_owned(), (*said).to_owned())));
+        let more = self
+            .more
+            .get_or_insert_with(|| Box::new(More { first: self.detail.clone(), others: Vec::new() }));
+        more.others
+            .extend(other.faults().iter().map(|(field, said)| ((*field).to_owned(), (*said).to_owned())));
         self.detail = format!("{}; {}", self.detail, other.detail);
         self
     }

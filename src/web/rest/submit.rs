@@ -231,7 +231,12 @@ fn told(found: &job::Job) -> HttpResponse {
         .json(show::job(found))
 }
 
-pub(super) async fn stored(state: &State, who: &Principal, entry: Entry, plain: Plain) -> Result<job::Job, Problem> {
+pub(super) async fn stored(
+    state: &State,
+    who: &Principal,
+    entry: Entry,
+    plain: Plain,
+) -> Result<job::Job, Problem> {
     let submit = Submit {
         entry,
         uid: JobUid::random(),

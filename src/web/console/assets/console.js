@@ -299,7 +299,10 @@
       if (data.now) skew = data.now - Date.now();
       say("on", "Live");
       then(data);
-      if (ended) { close(); if (!refreshed.length) say("off", "Ended"); }
+      if (ended) {
+        close();
+        if (!refreshed.length) { say("off", "Ended"); document.getElementById("pause").hidden = true; }
+      }
     });
     on("hello", () => {});
     on("rows", rows);
@@ -364,7 +367,8 @@
     again();
     readOutputs();
   };
-  if (pause && (target || refreshed.length)) { pause.hidden = false; pause.addEventListener("click", turn); }
+  if (!target && !refreshed.length) say("none", "");
+  if (pause && ((target && !ended) || refreshed.length)) { pause.hidden = false; pause.addEventListener("click", turn); }
   const keys = document.getElementById("keys");
   const showKeys = () => { if (keys && !keys.open) keys.showModal(); };
   for (const button of document.querySelectorAll("[data-keys-list]")) {
