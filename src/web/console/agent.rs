@@ -3,8 +3,8 @@
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
-use serde_json::{Map, Value, json};
 
+use super::command::{self, DEADLINE, Field};
 use super::door::Visitor;
 use super::fleet::{Agent, Server};
 use super::forms::{self, Filled};
@@ -24,16 +24,16 @@ use crate::store::provisioning::server::{self as servers, ServerRow};
 use crate::store::provisioning::{figures, view};
 use crate::web::rest::{Problem, submit};
 use crate::web::{Fault, State};
-use crate::wire::{Argument, ArgumentType, CATALOGUE, Described, Operation};
+use crate::wire::{CATALOGUE, Described, Operation};
 
 /// Recent commands on the page.
-const RECENT: i64 = 20;
+const RECENT: usize = 20;
+/// Jobs of the server among which they are looked for.
+const NEWEST: i64 = 100;
 /// Waiting commands on the page.
 const QUEUE: i64 = 100;
 /// Bytes of output on the page; the rest is read on by the script, or raw.
 const OUTPUT: usize = 64 * 1024;
-/// Fields of the form besides the arguments of the operation.
-const DEADLINE: &str = "deadlineSeconds";
 
 /// A command that has no answer yet.
 struct Waiting {
@@ -46,15 +46,6 @@ struct Waiting {
     made_clock: String,
     expires: String,
     expires_in: String,
-}
-
-/// A field of the form, made from the catalogue.
-struct Field {
-    argument: &'static Argument,
-    kind: String,
-    value: String,
-    /// Bounds of a number; empty for other types.
-    bounds: Option<(u32, u32)>,
 }
 
 /// What a command wrote so far.
@@ -101,6 +92,8 @@ struct Found {
     cloud: Option<(String, String, i64)>,
     queue: Vec<(CommandRow, i64)>,
     recent: Vec<Job>,
+    /// The command whose output stands on the page.
+    chosen: Option<Job>,
     now: Micros,
 }
 
@@ -133,7 +126,7 @@ pub(super) async fn run(
         let visitor = visitor;
         let typed = Filled::of(&request, payload, &state, &visitor).await?;
         let (entry, id) = (typed.entry(&request, &visitor)?, id_of(&request)?);
-        let made = match body(&typed, server_of(&state, &visitor, id).await?) {
+        let made = match command::body(&typed, server_of(&state, &visitor, id).await?) {
             Ok(body) => submit::put(&state, &visitor.principal, entry, body.to_string().as_bytes()).await,
             Err(problem) => Err(problem),
         };
@@ -163,63 +156,8 @@ async fn server_of(state: &State, visitor: &Visitor, id: i64) -> Result<ServerId
     })
 }
 
-/// What was typed, as the API takes it: each argument by its type.
-fn body(typed: &Filled, server: ServerId) -> Result<Value, Problem> {
-    let operation = CATALOGUE.iter().find(|described| described.word == typed.text("op"));
-    let operation = operation.filter(|described| described.is_job).ok_or_else(|| {
-        Problem::field("op", "this is no operation that can be asked for; choose one of the list")
-    })?;
-    let mut params = Map::from_iter([("server".to_owned(), json!(server))]);
-    for argument in operation.arguments {
-        let text = typed.text(argument.name);
-        let value = match argument.kind {
-            _ if text.trim().is_empty() && !argument.needed => continue,
-            ArgumentType::CommandLine => {
-                json!(arguments(text).map_err(|said| Problem::field(argument.name, said))?)
-            }
-            ArgumentType::Whole { .. } => whole(argument.name, text)?,
-        };
-        params.insert(argument.name.to_owned(), value);
-    }
-    let mut body = json!({ "kind": operation.word, "params": params });
-    if let (false, Some(fields)) = (typed.text(DEADLINE).is_empty(), body.as_object_mut()) {
-        fields.insert(DEADLINE.to_owned(), whole(DEADLINE, typed.text(DEADLINE))?);
-    }
-    Ok(body)
-}
-
-fn whole(name: &'static str, text: &str) -> Result<Value, Problem> {
-    let number: Result<i64, _> = text.trim().parse();
-    number.map(|n| json!(n)).map_err(|_other| {
-        let text: String = text.chars().take(40).collect();
-        Problem::field(name, format!("this must be a whole number, not \"{text}\""))
-    })
-}
-
-/// Program and arguments of a typed line: apart by blanks; quotes hold together what is between them. Nothing is
-/// expanded: there is no shell.
-fn arguments(line: &str) -> Result<Vec<String>, &'static str> {
-    let (mut found, mut word, mut quote) = (Vec::new(), None::<String>, None);
-    for c in line.chars() {
-        match (quote, c) {
-            (Some(mark), c) if c == mark => quote = None,
-            (None, '"' | '\'') => {
-                quote = Some(c);
-                word.get_or_insert_default();
-            }
-            (None, c) if c.is_whitespace() => found.extend(word.take()),
-            (_, c) => word.get_or_insert_default().push(c),
-        }
-    }
-    found.extend(word);
-    match (quote, found.is_empty()) {
-        (Some(_), _) => Err("a quote in the command is not closed; close it"),
-        (None, true) => Err("this is missing; type a program, and its arguments behind it"),
-        (None, false) => Ok(found),
-    }
-}
-
-fn read(c: &mut AnyConnection, row: AgentRow) -> diesel::QueryResult<Found> {
+/// `asked` is the job whose output is wanted; without it that of a command that is not done yet.
+fn read(c: &mut AnyConnection, row: AgentRow, asked: Option<JobId>) -> diesel::QueryResult<Found> {
     let customer = crate::model::CustomerId(row.customer);
     let id = row.server.map(ServerId);
     let server = id.map(|id| servers::by_id(c, customer, id)).transpose()?.flatten();
@@ -231,11 +169,20 @@ fn read(c: &mut AnyConnection, row: AgentRow) -> diesel::QueryResult<Found> {
     let number = |uid: &str| numbers.iter().find(|(of, _)| of == uid).map(|(_, id)| *id);
     let queue = open.into_iter().map(|command| (number(&command.job).unwrap_or(0), command));
     let queue = queue.map(|(id, command)| (command, id)).collect();
-    let filter = Filter { server: id, kind: Some(JobKind::RunCommand), limit: RECENT, ..Filter::default() };
-    let recent = if id.is_some() { job::list(c, customer, &filter)? } else { Vec::new() };
-    let recent: Result<Vec<Job>, _> = recent.into_iter().map(Job::try_from).collect();
-    let recent = recent.map_err(crate::store::provisioning::corrupt)?;
-    Ok(Found { made_by: number(&row.job), row, server, cloud, queue, recent, now: view::now(c)? })
+    let filter = Filter { server: id, limit: NEWEST, ..Filter::default() };
+    let rows = if id.is_some() { job::list(c, customer, &filter)? } else { Vec::new() };
+    let jobs: Result<Vec<Job>, _> = rows.into_iter().map(Job::try_from).collect();
+    let mut recent = jobs.map_err(crate::store::provisioning::corrupt)?;
+    recent.retain(|job| job.params.kind() == JobKind::RunCommand);
+    recent.truncate(RECENT);
+    let chosen = match asked {
+        Some(asked) => {
+            let job = job::by_id(c, customer, asked)?.and_then(|row| Job::try_from(row).ok());
+            job.filter(|job| job.server == id && job.params.kind() == JobKind::RunCommand)
+        }
+        None => recent.iter().find(|job| job.ended_at.is_none()).cloned(),
+    };
+    Ok(Found { made_by: number(&row.job), row, server, cloud, queue, recent, chosen, now: view::now(c)? })
 }
 
 async fn shown(
@@ -247,8 +194,9 @@ async fn shown(
     let (who, id) = (&visitor.principal, id_of(request)?);
     who.must(Action::new(Verb::Read, Resource::Server))?;
     let customer = who.customer;
+    let asked = typed.text("job").parse().ok().map(JobId);
     let found = state.store.read(move |c| match agents::by_id(c, customer, id)? {
-        Some(row) => read(c, row).map(Some),
+        Some(row) => read(c, row, asked).map(Some),
         None => Ok(None),
     });
     let found = found.await?.ok_or_else(|| Problem::absent("id", format!("there is no agent {id}")))?;
@@ -256,7 +204,7 @@ async fn shown(
     let session = state.agents.as_ref().map(|agents| {
         agents.connected().into_iter().find(|view| Some(view.server) == server && view.customer == customer)
     });
-    let output = match chosen(&typed, &found) {
+    let output = match &found.chosen {
         Some(job) => Some(written(state, job, found.now).await?),
         None => None,
     };
@@ -265,15 +213,6 @@ async fn shown(
     let mut page = page_of(&found, session.as_ref().map(Option::as_ref), (visitor, typed));
     page.refused = may.unwrap_or(page.refused);
     Ok(Page { output, said, once, ..page })
-}
-
-/// The job whose output stands on the page: the one asked for, or a command that is not done yet.
-fn chosen<'a>(typed: &Filled, found: &'a Found) -> Option<&'a Job> {
-    let asked = typed.text("job").parse().ok().map(JobId);
-    match asked {
-        Some(id) => found.recent.iter().find(|job| job.id == id),
-        None => found.recent.iter().find(|job| job.ended_at.is_none()),
-    }
 }
 
 async fn written(state: &State, job: &Job, now: Micros) -> Result<Output, Problem> {
@@ -321,46 +260,14 @@ fn page_of(found: &Found, session: Option<Option<&AgentView>>, (visitor, typed):
         recent: found.recent.iter().map(|job| Row::of(job, now)).collect(),
         output: None,
         operations: CATALOGUE,
-        fields: operation.map(|described| fields(described, &typed)).unwrap_or_default(),
+        fields: operation.map(|described| command::fields(described, &typed)).unwrap_or_default(),
         deadline: words::plain(typed.text(DEADLINE)),
         said: Said::default(),
         once: String::new(),
         refused: refused.to_owned(),
-        now_or_later: now_or_later(session, connected, found.queue.len()),
+        now_or_later: command::now_or_later(session, connected, found.queue.len()),
         away: !connected,
     }
-}
-
-fn now_or_later(session: Option<Option<&AgentView>>, connected: bool, queue: usize) -> String {
-    let line = match queue {
-        0 => "nothing stands before it".to_owned(),
-        1 => "1 command is not done yet".to_owned(),
-        n => format!("{n} commands are not done yet"),
-    };
-    match (session, connected) {
-        (_, true) => format!("The guest is connected now: the command is sent at once; {line}."),
-        (Some(_), false) => format!(
-            "The guest is away now. The command waits in line, first in, first out, until it expires (its time stands \
-             below once it is given); {line}."
-        ),
-        (None, _) => format!(
-            "Whether the guest is connected is not known here: another process holds its session. If it is away, the \
-             command waits in line until it expires; {line}."
-        ),
-    }
-}
-
-fn fields(described: &'static Described, typed: &Filled) -> Vec<Field> {
-    let of = |argument: &'static Argument| {
-        let (bounds, usual) = match argument.kind {
-            ArgumentType::Whole { least, most, usual } => (Some((least, most)), usual.to_string()),
-            ArgumentType::CommandLine => (None, String::new()),
-        };
-        let text = typed.text(argument.name);
-        let value = if text.is_empty() { usual } else { text.to_owned() };
-        Field { argument, kind: argument.kind.words(), value, bounds }
-    };
-    described.arguments.iter().map(of).collect()
 }
 
 fn waiting(command: &CommandRow, job: i64, now: Micros) -> Waiting {
@@ -393,42 +300,5 @@ fn operation_text(text: &str) -> String {
         }
         Ok(other) => other.word().to_owned(),
         Err(_) => "an operation this version does not know".to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{arguments, body};
-    use crate::model::ServerId;
-    use crate::web::console::forms::Filled;
-    use serde_json::json;
-
-    #[test]
-    fn a_line_becomes_arguments_and_nothing_is_expanded() {
-        assert_eq!(arguments("  /bin/echo  $HOME *").expect("good"), ["/bin/echo", "$HOME", "*"]);
-        assert_eq!(
-            arguments("sh -c 'a \"b\"' \"\" x\"y z\"").expect("good"),
-            ["sh", "-c", "a \"b\"", "", "xy z"]
-        );
-        assert!(arguments("").is_err());
-        assert!(arguments("a 'b").is_err());
-    }
-
-    #[test]
-    fn the_form_is_read_by_the_types_of_the_catalogue() {
-        let of = |query: &str| body(&Filled::of_query(query).expect("good"), ServerId(7));
-        assert_eq!(
-            of("op=run-command&argv=ls+-l&timeoutSecs=9&deadlineSeconds=60").expect("good"),
-            json!({"kind": "run-command", "params": {"server": 7, "argv": ["ls", "-l"], "timeoutSecs": 9}, "deadlineSeconds": 60})
-        );
-        for (bad, field) in [
-            ("op=rm&argv=ls", "op"),
-            ("op=get-agent-data", "op"),
-            ("op=run-command&argv=", "argv"),
-            ("op=run-command&argv=ls&timeoutSecs=soon", "timeoutSecs"),
-            ("op=run-command&argv=ls&deadlineSeconds=x", "deadlineSeconds"),
-        ] {
-            assert_eq!(of(bad).expect_err(bad).at_fault(), Some(field), "{bad}");
-        }
     }
 }

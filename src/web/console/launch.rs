@@ -12,6 +12,7 @@ use super::said::Said;
 use super::{page, see_other, words};
 use crate::access::{Action, Resource, Verb};
 use crate::model::JobKind;
+use crate::store::provisioning::catalog::{ImageRow, ProductRow};
 use crate::store::provisioning::view;
 use crate::web::rest::launch::{Catalog, USABLE};
 use crate::web::rest::{Problem, submit};
@@ -144,6 +145,10 @@ async fn shown(
     Ok(offered(&catalog, typed, Me::of(visitor, now, "jobs"), (said, once, refused.unwrap_or_default())))
 }
 
+fn choices(things: impl Iterator<Item = (i64, String)>, chosen: Option<i64>) -> Vec<Choice> {
+    things.map(|(id, text)| Choice { id, text: words::plain(&text), on: chosen == Some(id) }).collect()
+}
+
 /// The form with what can be chosen in the region that is on.
 fn offered(
     catalog: &Catalog,
@@ -151,75 +156,42 @@ fn offered(
     me: Me,
     (said, once, refused): (Said, String, String),
 ) -> Launch {
-    let cloud = catalog.account.as_ref().map_or(0, |account| account.cloud);
-    let own: Vec<_> = catalog
-        .regions
-        .iter()
-        .filter(|region| region.cloud == cloud && USABLE.contains(&region.status.as_str()))
-        .collect();
-    let asked = typed.text("region").parse::<i64>().ok();
-    let region =
-        own.iter().find(|region| Some(region.id) == asked).or(own.first()).map_or(0, |region| region.id);
-    let chosen = |field: &str| typed.text(field).parse::<i64>().ok();
-    let choice =
-        |id: i64, text: String, on: Option<i64>| Choice { id, text: words::plain(&text), on: on == Some(id) };
+    let account = catalog.account.as_ref();
     let usable = |status: &str| USABLE.contains(&status);
-    let refused = match (refused, own.is_empty()) {
-        (refused, false) if refused.is_empty() => String::new(),
-        (refused, true) if refused.is_empty() => {
-            "No region of your account's cloud can be used now.".to_owned()
-        }
-        (refused, _) => refused,
+    let own = || {
+        let of_cloud = catalog.regions.iter().filter(|r| Some(r.cloud) == account.map(|a| a.cloud));
+        of_cloud.filter(|r| usable(&r.status))
     };
+    let chosen = |field: &str| typed.text(field).parse::<i64>().ok();
+    let region = own().find(|r| Some(r.id) == chosen("region")).or(own().next()).map_or(0, |r| r.id);
+    let none = "No region of your account's cloud can be used now.".to_owned();
+    let refused = if refused.is_empty() && region == 0 { none } else { refused };
+    let places = catalog.data_centers.iter().filter(|d| d.region == region && usable(&d.status));
+    let products = catalog.products.iter().filter(|p| p.region == region);
+    let images = catalog.images.iter().filter(|i| i.region == region && usable(&i.status));
+    let budgets = catalog.budgets.iter().filter(|b| usable(&b.status));
+    let image = |i: &ImageRow| format!("{} ({}, {})", i.name, i.platform.to_lowercase(), i.architecture);
+    let usual = chosen("budget").or(account.map(|account| account.default_budget));
     Launch {
         once,
         said,
         refused,
-        account: catalog.account.as_ref().map_or_else(
+        account: account.map_or_else(
             || "none".to_owned(),
             |account| words::plain(&format!("{} {}", account.id, account.name)),
         ),
-        regions: own.iter().map(|r| choice(r.id, r.name.clone(), Some(region))).collect(),
-        data_centers: catalog
-            .data_centers
-            .iter()
-            .filter(|d| d.region == region && usable(&d.status))
-            .map(|d| choice(d.id, d.name.clone(), chosen("dataCenter")))
-            .collect(),
-        products: catalog
-            .products
-            .iter()
-            .filter(|p| p.region == region)
-            .map(|p| choice(p.id, size_of(p), chosen("product")))
-            .collect(),
-        images: catalog
-            .images
-            .iter()
-            .filter(|i| i.region == region && usable(&i.status))
-            .map(|i| {
-                choice(
-                    i.id,
-                    format!("{} ({}, {})", i.name, i.platform.to_lowercase(), i.architecture),
-                    chosen("image"),
-                )
-            })
-            .collect(),
-        budgets: catalog
-            .budgets
-            .iter()
-            .filter(|b| usable(&b.status))
-            .map(|b| {
-                let usual = catalog.account.as_ref().map(|account| account.default_budget);
-                choice(b.id, format!("{} {}", b.finance_code, b.name), chosen("budget").or(usual))
-            })
-            .collect(),
+        regions: choices(own().map(|r| (r.id, r.name.clone())), Some(region)),
+        data_centers: choices(places.map(|d| (d.id, d.name.clone())), chosen("dataCenter")),
+        products: choices(products.map(|p| (p.id, size_of(p))), chosen("product")),
+        images: choices(images.map(|i| (i.id, image(i))), chosen("image")),
+        budgets: choices(budgets.map(|b| (b.id, format!("{} {}", b.finance_code, b.name))), usual),
         command: command(&typed),
         typed,
         me,
     }
 }
 
-fn size_of(product: &crate::store::provisioning::catalog::ProductRow) -> String {
+fn size_of(product: &ProductRow) -> String {
     format!(
         "{} · {} CPU · {} MB · {} GB · {} {} an hour",
         product.name,

@@ -9,8 +9,10 @@ mod agent;
 mod answer;
 mod assets;
 mod bars;
+mod command;
 mod door;
 mod events;
+mod figures;
 mod fleet;
 mod forms;
 #[cfg(test)]
