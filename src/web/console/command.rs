@@ -111,7 +111,7 @@ pub(super) fn fields(described: &'static Described, typed: &Filled) -> Vec<Field
 
 #[cfg(test)]
 mod tests {
-    use super::{arguments, body};
+    use super::{arguments, body, now_or_later};
     use crate::model::ServerId;
     use crate::web::console::forms::Filled;
     use serde_json::json;
@@ -143,5 +143,14 @@ mod tests {
         ] {
             assert_eq!(of(bad).expect_err(bad).at_fault(), Some(field), "{bad}");
         }
+    }
+    #[test]
+    fn whether_the_guest_is_away_is_said_before_a_command_is_sent() {
+        assert!(now_or_later(Some(None), true, 0).contains("connected now"));
+        assert!(
+            now_or_later(Some(None), false, 2).contains("away now")
+                && now_or_later(Some(None), false, 2).contains("2 commands")
+        );
+        assert!(now_or_later(None, false, 1).contains("not known here"));
     }
 }

@@ -7,7 +7,7 @@ use diesel::prelude::*;
 use super::tests::{csrf_of, form, log_in, page, rig};
 use crate::model::{AgentId, JobUid, Micros};
 use crate::store::provisioning::agent::{self, NewAgent};
-use crate::store::provisioning::schema::{agent as agents, job, server};
+use crate::store::provisioning::schema::{agent as agents, job, person, server};
 use crate::store::provisioning::seed;
 use crate::web::testing::{Answer, OTHER_SERVER, Rig, SERVER};
 
@@ -307,4 +307,33 @@ async fn the_theme_is_kept_in_a_cookie_and_on_the_page() {
     assert!(shown.text.contains("<html lang=\"en\" data-theme=\"dark\">"), "{}", shown.text);
     let away = send(&rig, &session, "/taste", &format!("csrf={csrf}&theme=dark&next=%2F%2Fevil")).await;
     assert_eq!(place(&away), "/");
+}
+
+#[actix_rt::test]
+async fn who_may_not_is_told_which_right_is_missing_and_who_gives_it() {
+    let rig = rig().await;
+    let hash = crate::access::password::hash("correct horse").expect("short");
+    rig.write(move |c| {
+        let reader = person::table.filter(person::login.eq(crate::web::testing::READER.to_lowercase()));
+        diesel::update(reader).set(person::password_hash.eq(&hash)).execute(c)
+    })
+    .await;
+    let body = "login=readerkey&password=correct+horse&next=%2F";
+    let session = super::tests::cookie_of(&rig.send(form("/login", body)).await);
+    let id = joined(&rig).await;
+    let missing = "ask an administrator for a role that grants it";
+    let shown = page(&rig, &session, "/jobs/new/launch").await;
+    assert!(shown.text.contains("may not create servers") && shown.text.contains(missing), "{}", shown.text);
+    assert!(!shown.text.contains("Launch 1 server"), "{}", shown.text);
+    let agent = page(&rig, &session, &format!("/agents/{id}")).await;
+    assert!(agent.text.contains(missing) && !agent.text.contains("Run 1 command"), "{}", agent.text);
+    let server = page(&rig, &session, &format!("/servers/{SERVER}")).await;
+    assert!(server.text.contains("Not terminate: ") && server.text.contains(missing), "{}", server.text);
+    let body = format!("csrf={}&once={:032x}&name=x", csrf_of(&shown.text), 1);
+    for path in ["/jobs/new/launch", &format!("/agents/{id}"), &format!("/servers/{SERVER}/stop")] {
+        let sent = send(&rig, &session, path, &body).await;
+        assert_eq!(sent.status, 403, "{path}: {}", sent.text);
+        assert!(sent.text.contains(missing), "{path}: {}", sent.text);
+    }
+    assert_eq!(jobs(&rig).await, 0);
 }

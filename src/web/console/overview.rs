@@ -225,3 +225,40 @@ fn life((node, jobs): &Holder, now: Micros) -> Life {
         up_ms: started.millis().to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{lead, life, part_of};
+    use crate::model::Micros;
+    use crate::ops::{PartState, State};
+    use crate::store::provisioning::node::Node;
+
+    #[test]
+    fn the_sentence_counts_what_is_wrong_first() {
+        assert_eq!(lead(0, 0, &[]), "Nothing waits for a person. All parts are up. No job waits.");
+        let waiting = [("server-busy".to_owned(), 1200, Some(1)), ("dispatch".to_owned(), 1, None)];
+        assert_eq!(lead(2, 1, &waiting), "2 matters need you. 1 part is not well. 1,201 jobs wait.");
+    }
+
+    #[test]
+    fn a_part_that_is_down_says_what_still_works_and_a_dead_life_is_dead() {
+        let state = PartState {
+            part: "key manager",
+            state: State::Degraded,
+            reason: "gone".to_owned(),
+            since: Micros(0),
+        };
+        let part = part_of(&state, Micros(61_000_000));
+        assert_eq!((part.word, part.icon, part.since.as_str()), ("degraded", "warn", "1 m 1 s"));
+        assert!(part.effect.contains("submits, reads and running commands go on"));
+        let node = Node {
+            boot: "0123456789abcdef".to_owned(),
+            role: "dev".to_owned(),
+            beat: 3,
+            state: "dead".to_owned(),
+            started_at: 0,
+        };
+        let life = life(&(node, 7), Micros(1));
+        assert!(!life.alive && life.jobs == "7" && life.name == "01234567");
+    }
+}

@@ -27,7 +27,7 @@ pub(super) fn form(path: &str, body: &str) -> TestRequest {
     request.insert_header(("content-length", body.len().to_string())).set_payload(body.to_owned())
 }
 
-fn cookie_of(answer: &Answer) -> Cookie<'static> {
+pub(super) fn cookie_of(answer: &Answer) -> Cookie<'static> {
     let text = answer.headers.get("set-cookie").expect("a cookie").to_str().expect("text").to_owned();
     Cookie::parse(text).expect("a cookie")
 }
