@@ -27,6 +27,9 @@ pub(super) struct Args {
     /// Clients that submit at the same time
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=512))]
     clients: u16,
+    /// Open jobs on the folder when the start with open jobs is measured
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    open_jobs: u32,
     /// Runs; the medians are shown
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=50))]
     runs: u16,
@@ -50,11 +53,15 @@ struct Figures {
     submits_per_second: f64,
     submit_p50_ms: f64,
     submit_p99_ms: f64,
+    one_commit_ms: f64,
     one_client_p50_ms: f64,
     end_to_end_per_second: f64,
     paced_p50_ms: f64,
     paced_p99_ms: f64,
     restart_ms: f64,
+    open_jobs: f64,
+    open_job_bytes: f64,
+    restart_open_ms: f64,
 }
 
 /// Measures and shows.
@@ -81,17 +88,17 @@ async fn one(args: &Args) -> Result<Figures, Error> {
     let rows =
         limits::group_commit(place.folder(), usize::from(args.clients), span.min(Duration::from_secs(3)));
     let group_commit_rows_per_second = rows.await?;
+    let alone = limits::group_commit(place.folder(), 1, Duration::from_secs(1)).await?;
     let start_ms = place.start().await?;
     let idle_memory_kib = place.memory_kib();
     let load = Load::of(place.client()?);
-    let one_client_p50_ms = load.one_client(Duration::from_secs(1)).await?.p50;
     let (paced_p50_ms, paced_p99_ms) = load.paced(50, span).await?;
-    let submits = load.submit(usize::from(args.clients), span).await?;
-    load.drained().await?;
     let end_to_end_per_second = load.end_to_end(usize::from(args.clients), span).await?;
     place.stop().await?;
     let restart_ms = place.start().await?;
     place.stop().await?;
+    let waiting = waiting_jobs(args, span).await?;
+    let submits = &waiting.submits;
     Ok(Figures {
         fdatasync_per_second,
         fdatasync_p50_ms,
@@ -101,12 +108,41 @@ async fn one(args: &Args) -> Result<Figures, Error> {
         submits_per_second: submits.per_second,
         submit_p50_ms: submits.p50,
         submit_p99_ms: submits.p99,
-        one_client_p50_ms,
+        one_commit_ms: 1000.0 / alone.max(1.0),
+        one_client_p50_ms: waiting.one_client_p50_ms,
         end_to_end_per_second,
         paced_p50_ms,
         paced_p99_ms,
         restart_ms,
+        open_jobs: f64::from(args.open_jobs),
+        open_job_bytes: waiting.bytes,
+        restart_open_ms: waiting.restart_ms,
     })
+}
+
+/// Submits of jobs that nobody works at yet, and what many open jobs cost.
+struct Waiting {
+    one_client_p50_ms: f64,
+    submits: load::Speed,
+    bytes: f64,
+    restart_ms: f64,
+}
+
+/// Submits alone, of jobs that nobody works at yet, as the limit beside it; then what many open jobs cost.
+async fn waiting_jobs(args: &Args, span: Duration) -> Result<Waiting, Error> {
+    let clients = usize::from(args.clients);
+    let mut place = Place::make(args.folder.as_deref())?;
+    place.start().await?;
+    let load = Load::of(place.client()?);
+    let one_client_p50_ms = load.one_client(span.min(Duration::from_secs(2))).await?.p50;
+    let submits = load.submit(clients, span, load::When::Tomorrow).await?;
+    let before = place.memory_kib();
+    load.pile(clients, usize::try_from(args.open_jobs).unwrap_or(usize::MAX)).await?;
+    let bytes = (place.memory_kib() - before) * 1024.0 / f64::from(args.open_jobs);
+    place.stop().await?;
+    let restart_ms = place.start().await?;
+    place.stop().await?;
+    Ok(Waiting { one_client_p50_ms, submits, bytes, restart_ms })
 }
 
 /// The median of each figure.
@@ -125,11 +161,15 @@ fn medians(all: &[Figures]) -> Figures {
         submits_per_second: of(|f| f.submits_per_second),
         submit_p50_ms: of(|f| f.submit_p50_ms),
         submit_p99_ms: of(|f| f.submit_p99_ms),
+        one_commit_ms: of(|f| f.one_commit_ms),
         one_client_p50_ms: of(|f| f.one_client_p50_ms),
         end_to_end_per_second: of(|f| f.end_to_end_per_second),
         paced_p50_ms: of(|f| f.paced_p50_ms),
         paced_p99_ms: of(|f| f.paced_p99_ms),
         restart_ms: of(|f| f.restart_ms),
+        open_jobs: of(|f| f.open_jobs),
+        open_job_bytes: of(|f| f.open_job_bytes),
+        restart_open_ms: of(|f| f.restart_open_ms),
     }
 }
 
@@ -157,10 +197,15 @@ fn show(out: &mut dyn Write, f: &Figures) -> Result<(), Error> {
                 f.submit_p99_ms
             ),
         ),
+        row("one commit of one job row, alone", format!("{:.2} ms", f.one_commit_ms), String::new()),
         row(
             "P3 one client, submit to 202",
             format!("p50 {:.2} ms", f.one_client_p50_ms),
-            format!("{:.1} x fdatasync", share(f.one_client_p50_ms, f.fdatasync_p50_ms)),
+            format!(
+                "{:.1} x fdatasync, {:.1} x one commit",
+                share(f.one_client_p50_ms, f.fdatasync_p50_ms),
+                share(f.one_client_p50_ms, f.one_commit_ms)
+            ),
         ),
         row("P5 end to end, embedded", format!("{:.0} jobs/s", f.end_to_end_per_second), String::new()),
         row(
@@ -169,8 +214,14 @@ fn show(out: &mut dyn Write, f: &Figures) -> Result<(), Error> {
             format!("p99 {:.1} ms", f.paced_p99_ms),
         ),
         row("P7 idle memory", format!("{:.1} MB", f.idle_memory_kib / 1024.0), String::new()),
+        row("P7 memory of a waiting job", format!("{:.0} bytes", f.open_job_bytes), String::new()),
         row("P8 start, new folder", format!("{:.0} ms", f.start_ms), String::new()),
         row("P8 start, existing folder", format!("{:.0} ms", f.restart_ms), String::new()),
+        row(
+            "P8 start, with open jobs",
+            format!("{:.0} ms", f.restart_open_ms),
+            format!("{:.0} jobs and those of P1", f.open_jobs),
+        ),
     ];
     table::write(out, &["FIGURE", "MEASURED", "BESIDE"], &rows)?;
     Ok(())
