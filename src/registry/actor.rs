@@ -189,7 +189,7 @@ impl RegistryActor {
                 match found {
                     Ok(needed) => {
                         if let Some(wait) = needed.next.filter(|wait| *wait <= actor.spec.sweep) {
-                            actor.look_again(wait, ctx);
+                            look_again(wait, ctx);
                         }
                         actor.take_up(needed);
                     }
@@ -211,11 +211,6 @@ impl RegistryActor {
         needed.free.into_iter().for_each(|job| self.activate(job, None));
     }
 
-    /// Reconciles once more after a while, for what is due before the next sweep.
-    fn look_again(&self, after: Duration, ctx: &mut Context<Self>) {
-        let _timer = ctx.run_later(after.max(SOONEST), |actor, ctx| actor.reconcile(ctx));
-    }
-
     fn forget(&self, ctx: &mut Context<Self>) {
         let (store, keys, replays) = (self.spec.store.clone(), self.spec.keep_keys, self.spec.keep_replays);
         let work = async move {
@@ -232,6 +227,11 @@ impl RegistryActor {
         };
         ctx.spawn(work.into_actor(self));
     }
+}
+
+/// Reconciles once more after a while, for what is due before the next sweep.
+fn look_again(after: Duration, ctx: &mut Context<RegistryActor>) {
+    let _timer = ctx.run_later(after.max(SOONEST), |actor, ctx| actor.reconcile(ctx));
 }
 
 /// Jobs that need an actor.
@@ -317,7 +317,7 @@ impl Handler<Stored> for RegistryActor {
             self.activate(uid, Some(row));
         } else if delay <= self.spec.sweep {
             // Later ones are seen by a sweep before they are due.
-            self.look_again(delay, ctx);
+            look_again(delay, ctx);
         }
     }
 }
