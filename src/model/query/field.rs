@@ -313,7 +313,7 @@ pub fn suggest(text: &str) -> Vec<Suggestion> {
     let last = values.rsplit(',').next().unwrap_or_default();
     let done = values.strip_suffix(last).unwrap_or_default();
     let given: Vec<&str> = done.split(',').collect();
-    let fits = field.words().into_iter().filter(|word| word.starts_with(last) && !given.contains(word));
+    let fits = field.words().into_iter().filter(|word| word.starts_with(last) && *word != last && !given.contains(word));
     fits.map(|word| Suggestion {
         text: format!("{before}{minus}{name}:{done}{word}"),
         shown: word.to_owned(),

@@ -145,6 +145,15 @@ impl Query {
         Ok(Self { terms })
     }
 
+    /// The same with one more term.
+    ///
+    /// # Errors
+    /// [`Refused`] where the value cannot be searched for.
+    pub fn and(mut self, field: Field, value: &str) -> Result<Self, Refused> {
+        self.terms.push(Term::read(field, value)?);
+        Ok(self)
+    }
+
     /// What `field` says in this query, as typed; nothing where it says nothing or something negated.
     #[must_use]
     pub fn says(&self, field: Field) -> Option<String> {
@@ -168,6 +177,14 @@ impl fmt::Display for Query {
             write!(f, "{apart}{term}")?;
         }
         Ok(())
+    }
+}
+
+impl Term {
+    /// Whether it asks for this field.
+    #[must_use]
+    pub fn is(&self, field: Field) -> bool {
+        self.field == Some(field)
     }
 }
 

@@ -4,19 +4,16 @@ use diesel::prelude::*;
 
 use super::job::JobRow;
 use super::schema::{guest_command, job, output};
+use super::search::{self, Search};
 use crate::model::{CustomerId, JobUid, Micros};
 use crate::store::AnyConnection;
 
-/// How many jobs a tenant has in each state.
+/// How many jobs a tenant has in each state: exact up to [`search::COUNTED`], one more where there are more.
 ///
 /// # Errors
 /// What the database reports.
 pub fn counts(connection: &mut AnyConnection, customer: CustomerId) -> QueryResult<Vec<(String, i64)>> {
-    job::table
-        .filter(job::customer.eq(customer.0))
-        .group_by(job::state)
-        .select((job::state, diesel::dsl::count_star()))
-        .load(connection)
+    Ok(search::counts(connection, &Search::all(customer))?.states)
 }
 
 /// The open job of a tenant that was asked for first.

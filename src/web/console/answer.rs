@@ -34,12 +34,12 @@ impl Answer {
         let trouble = match troubled {
             0 => "Nothing waits for a person.".to_owned(),
             1 => "1 job needs you: nobody knows its outcome.".to_owned(),
-            n => format!("{} jobs need you: nobody knows their outcome.", words::count(n)),
+            n => format!("{} jobs need you: nobody knows their outcome.", words::about(n)),
         };
         let failure = match failed {
             0 => "No job failed.".to_owned(),
             1 => "1 job failed.".to_owned(),
-            n => format!("{} jobs failed.", words::count(n)),
+            n => format!("{} jobs failed.", words::about(n)),
         };
         Self {
             panels,
@@ -61,7 +61,7 @@ fn verb(n: i64, [none, one, many]: [&str; 3]) -> String {
     match n {
         0 => none.to_owned(),
         1 => one.to_owned(),
-        n => format!("{} {many}", words::count(n)),
+        n => format!("{} {many}", words::about(n)),
     }
 }
 
@@ -85,10 +85,7 @@ mod tests {
         let worse = of(&[("quarantined", 1), ("unresolved", 1), ("failed", 1)]);
         assert_eq!(worse.lead, "2 jobs need you: nobody knows their outcome. 1 job is open, 2 have ended.");
         let html = worse.render().expect("renders");
-        assert!(
-            html.contains("/jobs?state=quarantined,unresolved") && html.contains("1 job failed."),
-            "{html}"
-        );
+        assert!(html.contains("/jobs?q=needs:me") && html.contains("1 job failed."), "{html}");
         assert_eq!(of(&[]).lead, "Nothing waits for a person. No job is open, none has ended.");
     }
 }

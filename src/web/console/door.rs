@@ -25,6 +25,8 @@ const COOKIE: &str = "dispatcher-session";
 const LASTS: Duration = Duration::from_secs(12 * 3600);
 /// Largest form.
 const LARGEST_FORM: usize = 8 * 1024;
+/// Largest form with marks in a list: 500 numbers.
+const LARGEST_LIST: usize = 32 * 1024;
 /// Failed logins of one source within [`WINDOW`].
 const MOST_TRIES: u32 = 10;
 /// The time in which failed logins are counted.
@@ -197,6 +199,30 @@ pub(super) async fn with_csrf(
     let form = read_form(request, payload, state).await?;
     if same(&form.csrf, &visitor.csrf) {
         return Ok(form);
+    }
+    Err(Fault::forbidden(
+        "stale-form",
+        "this form belongs to another session; load the page again and send it anew",
+    ))
+}
+
+/// The same for a form whose names may come more than once, such as marks in a list.
+pub(super) async fn pairs(
+    request: &HttpRequest,
+    payload: web::Payload,
+    state: &State,
+    visitor: &Visitor,
+) -> Result<Vec<(String, String)>, Fault> {
+    from_our_page(request)?;
+    let bytes = body::read(request, payload, LARGEST_LIST, state.limits.body_deadline).await?;
+    let text = std::str::from_utf8(&bytes)
+        .map_err(|e| Fault::bad(format!("the form is no text: {e}; send it from the page")))?;
+    let pairs = web::Query::<Vec<(String, String)>>::from_query(text)
+        .map_err(|e| Fault::bad(format!("the form cannot be read: {e}")))?
+        .into_inner();
+    let csrf = pairs.iter().find(|(name, _)| name == "csrf").map(|(_, value)| value.as_str());
+    if same(csrf.unwrap_or_default(), &visitor.csrf) {
+        return Ok(pairs);
     }
     Err(Fault::forbidden(
         "stale-form",

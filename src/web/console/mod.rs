@@ -8,10 +8,13 @@ mod answer;
 mod assets;
 mod door;
 mod events;
+mod facets;
 mod fleet;
 mod frame;
+mod jobs;
 mod list;
 mod pages;
+mod plans;
 mod server;
 mod show;
 #[cfg(test)]
@@ -41,8 +44,12 @@ pub fn configure(config: &mut web::ServiceConfig) {
         .route("/login", web::post().to(door::login))
         .route("/logout", web::post().to(door::logout))
         // --- pages
-        .route("/", web::get().to(list::jobs))
-        .route("/jobs", web::get().to(list::jobs))
+        .route("/", web::get().to(list::overview))
+        .route("/jobs", web::get().to(jobs::jobs))
+        .route("/jobs/views", web::post().to(jobs::views))
+        .route("/plans", web::post().to(plans::make))
+        .route("/plans/{id}", web::get().to(plans::show))
+        .route("/plans/{id}/run", web::post().to(plans::run))
         .route("/jump", web::get().to(pages::jump))
         .route("/jobs/{id}", web::get().to(pages::job))
         .route("/jobs/{id}/output", web::get().to(pages::output))
@@ -52,8 +59,10 @@ pub fn configure(config: &mut web::ServiceConfig) {
         .route("/servers/{id}/run", web::post().to(server::run))
         .route("/agents", web::get().to(fleet::agents))
         .route("/actors", web::get().to(actors::actors))
+        .route("/actors/{kind}/{key:.+}", web::get().to(actors::one))
         // --- what keeps them live
         .route("/console/events", web::get().to(events::events))
+        .route("/console/suggest", web::get().to(jobs::suggest))
         .route("/console/jobs/{id}/timeline", web::get().to(pages::timeline))
         // --- files
         .route("/assets/{name}", web::get().to(assets::serve));

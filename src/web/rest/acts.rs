@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use super::jobs::{find, id_of, query};
 use super::submit::{self, Plain, Terms, body};
 use super::{LONGEST_JOB, Problem, admit, reader, show};
-use crate::access::{Action, Resource, Verb};
+use crate::access::{Action, Principal, Resource, Verb};
 use crate::model::{JobId, JobState, Micros};
 use crate::registry::Resolve;
+use crate::store::provisioning::accept::Entry;
 use crate::store::provisioning::job::Job;
 use crate::store::provisioning::sequence::Sequence;
 use crate::store::provisioning::view;
@@ -121,25 +122,40 @@ async fn retried(
     let mut fields = body(&bytes, "{\"deadlineSeconds\": …} or nothing")?;
     let terms = Terms::read(&mut fields)?;
     fields.end()?;
-    let id = id_of(request)?;
-    let job = find(state, caller.principal.customer, id).await?.job;
-    caller.principal.must(submit::action(job.params.kind()))?;
+    let plain = again(state, &caller.principal, id_of(request)?, terms).await?;
+    submit::durable(state, &caller, plain).await
+}
+
+/// The same as an ended job once more, ready to be made durable.
+async fn again(state: &State, who: &Principal, id: JobId, terms: Terms) -> Result<Plain, Problem> {
+    let job = find(state, who.customer, id).await?.job;
+    who.must(submit::action(job.params.kind()))?;
     if job.ended_at.is_none() {
         let text =
             format!("job {id} is {} and goes on; only an ended job is retried, cancel it first", job.state);
         return Err(Fault::conflict(text).into());
     }
-    if job.account != caller.principal.account {
+    if job.account != who.account {
         let text = format!("job {id} used account {}; retry it with a key of that account", job.account);
         return Err(Fault::conflict(text).into());
     }
-    let plain = Plain {
+    Ok(Plain {
         description: described(&job.description, id),
         limit: terms.limit.unwrap_or_else(|| given(&job)),
         priority: terms.priority.unwrap_or(job.priority),
         params: job.params,
-    };
-    submit::durable(state, &caller, plain).await
+    })
+}
+
+/// A retry as the console asks for it.
+pub(in crate::web) async fn repeat(
+    state: &State,
+    who: &Principal,
+    entry: Entry,
+    id: JobId,
+) -> Result<Job, Problem> {
+    let plain = again(state, who, id, Terms::default()).await?;
+    submit::stored(state, who, entry, plain).await
 }
 
 /// The time the first job was given.

@@ -100,7 +100,7 @@ impl Asked {
 }
 
 /// What a role must grant before such a job is accepted.
-pub(super) const fn action(kind: JobKind) -> Action {
+pub(in crate::web) const fn action(kind: JobKind) -> Action {
     match kind {
         JobKind::Noop => Action::new(Verb::Create, Resource::Job),
         JobKind::LaunchServer => Action::new(Verb::Create, Resource::Server),
@@ -231,7 +231,12 @@ fn told(found: &job::Job) -> HttpResponse {
         .json(show::job(found))
 }
 
-async fn stored(state: &State, who: &Principal, entry: Entry, plain: Plain) -> Result<job::Job, Problem> {
+pub(super) async fn stored(
+    state: &State,
+    who: &Principal,
+    entry: Entry,
+    plain: Plain,
+) -> Result<job::Job, Problem> {
     let submit = Submit {
         entry,
         uid: JobUid::random(),
