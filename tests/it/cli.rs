@@ -44,7 +44,7 @@ impl Ran {
     /// JSON, one value a line.
     #[track_caller]
     fn lines(&self) -> Vec<Value> {
-        let lines = self.out.lines().map(|line| serde_json::from_str(line));
+        let lines = self.out.lines().map(serde_json::from_str);
         lines.collect::<Result<_, _>>().unwrap_or_else(|e| panic!("{e}: {}", self.out))
     }
 }

@@ -119,16 +119,16 @@ impl Field {
     /// What values mean; at least one value is given.
     pub(super) fn test(self, values: &[String]) -> Result<Test, Refused> {
         Ok(match self {
-            Self::State => Test::States(self.all(values, |text| self.states(text))?),
+            Self::State => Test::States(all(values, |text| self.states(text))?),
             Self::Needs => {
-                self.all(values, |text| self.word(text, &["me"]).map(|word| vec![word]))?;
+                all(values, |text| self.word(text, &["me"]).map(|word| vec![word]))?;
                 Test::States(NEEDY.to_vec())
             }
-            Self::Kind => Test::Kinds(self.all(values, |text| self.kinds(text))?),
-            Self::Class => Test::Classes(self.all(values, |text| {
+            Self::Kind => Test::Kinds(all(values, |text| self.kinds(text))?),
+            Self::Class => Test::Classes(all(values, |text| {
                 text.parse().map(|class| vec![class]).map_err(|_unknown| self.unknown(text))
             })?),
-            Self::Waits => Test::Waits(self.all(values, |text| {
+            Self::Waits => Test::Waits(all(values, |text| {
                 let known = WAITS.iter().find(|(word, _)| *word == text);
                 known.map(|(_, codes)| codes.to_vec()).ok_or_else(|| self.unknown(text))
             })?),
@@ -156,27 +156,10 @@ impl Field {
                 Test::Attempts(compare, digits(rest).ok_or_else(|| self.bad(text))?)
             }
             Self::Outcome => {
-                self.all(values, |text| self.word(text, &["unknown"]).map(|word| vec![word]))?;
+                all(values, |text| self.word(text, &["unknown"]).map(|word| vec![word]))?;
                 Test::OutcomeUnknown
             }
         })
-    }
-
-    /// The meanings of all values, each once.
-    fn all<T: PartialEq>(
-        self,
-        values: &[String],
-        read: impl Fn(&str) -> Result<Vec<T>, Refused>,
-    ) -> Result<Vec<T>, Refused> {
-        let mut found: Vec<T> = Vec::new();
-        for value in values {
-            for one in read(value)? {
-                if !found.contains(&one) {
-                    found.push(one);
-                }
-            }
-        }
-        Ok(found)
     }
 
     fn word<'a>(self, text: &str, known: &[&'a str]) -> Result<&'a str, Refused> {
@@ -200,13 +183,11 @@ impl Field {
     }
 
     fn numbers(self, values: &[String]) -> Result<Vec<i64>, Refused> {
-        self.all(values, |text| {
-            digits(text).filter(|n| *n > 0).map(|n| vec![n]).ok_or_else(|| self.bad(text))
-        })
+        all(values, |text| digits(text).filter(|n| *n > 0).map(|n| vec![n]).ok_or_else(|| self.bad(text)))
     }
 
     fn patterns(self, values: &[String]) -> Result<Vec<Pattern>, Refused> {
-        self.all(values, |text| {
+        all(values, |text| {
             let (start, open) = text.strip_suffix('*').map_or((text, false), |start| (start, true));
             if start.contains('*') {
                 let remedy = "a star may stand at the end only; take the others away";
@@ -267,6 +248,22 @@ impl Field {
     }
 }
 
+/// The meanings of all values, each once.
+fn all<T: PartialEq>(
+    values: &[String],
+    read: impl Fn(&str) -> Result<Vec<T>, Refused>,
+) -> Result<Vec<T>, Refused> {
+    let mut found: Vec<T> = Vec::new();
+    for value in values {
+        for one in read(value)? {
+            if !found.contains(&one) {
+                found.push(one);
+            }
+        }
+    }
+    Ok(found)
+}
+
 fn compared(text: &str) -> (Compare, &str) {
     match (text.strip_prefix('>'), text.strip_prefix('<')) {
         (Some(rest), _) => (Compare::More, rest),
@@ -313,7 +310,10 @@ pub fn suggest(text: &str) -> Vec<Suggestion> {
     let last = values.rsplit(',').next().unwrap_or_default();
     let done = values.strip_suffix(last).unwrap_or_default();
     let given: Vec<&str> = done.split(',').collect();
-    let fits = field.words().into_iter().filter(|word| word.starts_with(last) && *word != last && !given.contains(word));
+    let fits = field
+        .words()
+        .into_iter()
+        .filter(|word| word.starts_with(last) && *word != last && !given.contains(word));
     fits.map(|word| Suggestion {
         text: format!("{before}{minus}{name}:{done}{word}"),
         shown: word.to_owned(),

@@ -183,29 +183,32 @@ fn pages_hang_together_and_a_walk_says_where_it_ended() {
     assert!(few.whole && (30..=37).contains(&of(&few, "failed").unwrap_or(0)), "{few:?}");
 }
 
+/// Makes six jobs differ in all that can be searched by.
+const DIFFERENT: &[&str] = &[
+    "UPDATE job SET state = 'queued', ended_at = NULL, why_code = 'dispatch' WHERE id = 1",
+    "UPDATE job SET state = 'running', ended_at = NULL, why_code = 'server-busy', owner = '4f2a' WHERE id = 2",
+    "UPDATE job SET state = 'quarantined', ended_at = NULL, why_code = 'crashes' WHERE id = 3",
+    "UPDATE job SET state = 'unresolved', account = 301, person = 510 WHERE id = 4",
+    "UPDATE job SET kind = 'launch-server', description = 'Launch server web-1' WHERE id = 5",
+    "UPDATE job SET kind = 'stop-server', description = 'Stop server 50%_!', server = 7, created_at = 1 WHERE id = 6",
+    "UPDATE job SET customer = 1 WHERE id = 7",
+    "INSERT INTO person VALUES (500, 200, 300, 'A', 'B', 'e', 'admin', '', 'UTC', 'ACTIVE'), \
+     (510, 200, 300, 'A', 'B', 'e', 'deploy', '', 'UTC', 'ACTIVE')",
+    "INSERT INTO server (id, customer, account, cloud, region, data_center, product, provider_product, image, name, \
+     description, provider_id, job, status, platform, architecture, agent_version, budget, owner, user_groups, \
+     started_at, changed_at, version) VALUES (7, 200, 300, 1, 1, 1, 1, '', 1, 'Web-Big', '', '', '', 'RUNNING', '', '', \
+     0, 0, 0, '', 0, 0, 1)",
+    "INSERT INTO attempt SELECT 'a' || i, printf('%032d', 4), 200, 's', 0, 1, i, 1, '', x'', '', \
+     CASE i WHEN 1 THEN 'refused' ELSE 'open' END, CASE i WHEN 1 THEN 'auth' END, '', '', 0, NULL, NULL, 1 \
+     FROM (SELECT 1 AS i UNION SELECT 2)",
+];
+
 #[test]
 fn every_term_finds_what_it_says_and_its_opposite_the_rest() {
     let House { mut connection, _folder } = house();
     let c = &mut connection;
     fill(c, 6);
-    for sql in [
-        "UPDATE job SET state = 'queued', ended_at = NULL, why_code = 'dispatch' WHERE id = 1",
-        "UPDATE job SET state = 'running', ended_at = NULL, why_code = 'server-busy', owner = '4f2a' WHERE id = 2",
-        "UPDATE job SET state = 'quarantined', ended_at = NULL, why_code = 'crashes' WHERE id = 3",
-        "UPDATE job SET state = 'unresolved', account = 301, person = 510 WHERE id = 4",
-        "UPDATE job SET kind = 'launch-server', description = 'Launch server web-1' WHERE id = 5",
-        "UPDATE job SET kind = 'stop-server', description = 'Stop server 50%_!', server = 7, created_at = 1 WHERE id = 6",
-        "UPDATE job SET customer = 1 WHERE id = 7",
-        "INSERT INTO person VALUES (500, 200, 300, 'A', 'B', 'e', 'admin', '', 'UTC', 'ACTIVE'), \
-         (510, 200, 300, 'A', 'B', 'e', 'deploy', '', 'UTC', 'ACTIVE')",
-        "INSERT INTO server (id, customer, account, cloud, region, data_center, product, provider_product, image, name, \
-         description, provider_id, job, status, platform, architecture, agent_version, budget, owner, user_groups, \
-         started_at, changed_at, version) VALUES (7, 200, 300, 1, 1, 1, 1, '', 1, 'Web-Big', '', '', '', 'RUNNING', '', '', \
-         0, 0, 0, '', 0, 0, 1)",
-        "INSERT INTO attempt SELECT 'a' || i, printf('%032d', 4), 200, 's', 0, 1, i, 1, '', x'', '', \
-         CASE i WHEN 1 THEN 'refused' ELSE 'open' END, CASE i WHEN 1 THEN 'auth' END, '', '', 0, NULL, NULL, 1 \
-         FROM (SELECT 1 AS i UNION SELECT 2)",
-    ] {
+    for sql in DIFFERENT {
         run(c, sql);
     }
     for (text, ids) in [
