@@ -24,6 +24,8 @@ mod kinds;
 mod life;
 mod limited;
 mod mailbox;
+#[cfg(test)]
+mod place_tests;
 mod supervisor;
 #[cfg(test)]
 mod tests;

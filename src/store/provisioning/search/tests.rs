@@ -6,7 +6,9 @@ use diesel::prelude::*;
 
 use super::{COUNTED, Search, WALK, among, attempts, counts, page};
 use crate::model::query::{Field, Query};
-use crate::model::{CustomerId, JobId, JobState, Micros, UserId};
+use crate::model::{CustomerId, JobId, JobState, Micros, ServerId, UserId};
+use crate::store::provisioning::job::{Filter, list};
+use crate::store::provisioning::view;
 use crate::store::{AnyConnection, Manager, PROVISIONING};
 
 const MINE: i64 = 200;
@@ -132,7 +134,15 @@ fn no_search_reads_the_whole_table_or_sorts_it() {
             assert!(!costly.iter().any(|step| step.starts_with("SCAN")), "{text}: {costly:?}\n{sql}");
         }
     }
-    for sql in statements(c, |c| drop(attempts(c, &["a".to_owned()]).expect("counted"))) {
+    let beside = statements(c, |c| {
+        attempts(c, &["a".to_owned()]).expect("counted");
+        view::oldest_open(c, CustomerId(MINE)).expect("found");
+        view::counts(c, CustomerId(MINE)).expect("counted");
+        for server in [None, Some(ServerId(7))] {
+            list(c, CustomerId(MINE), &Filter { server, limit: 9 }).expect("found");
+        }
+    });
+    for sql in beside {
         assert_eq!(costly(c, &sql), Vec::<String>::new(), "{sql}");
     }
 }
