@@ -20,9 +20,12 @@ mod backoff;
 #[cfg(test)]
 mod facts;
 mod guard;
+mod kinds;
 mod life;
 mod limited;
 mod mailbox;
+#[cfg(test)]
+mod place_tests;
 mod supervisor;
 #[cfg(test)]
 mod tests;
@@ -32,6 +35,7 @@ use std::time::Duration;
 use actix::prelude::*;
 
 pub use arbiter::{Arbiter, ArbiterSnapshot};
+pub use kinds::KindSnapshot;
 pub use life::{Busy, Life, Snapshot};
 pub use limited::{OutOfTime, limited};
 pub use mailbox::{Mailbox, Unreachable};

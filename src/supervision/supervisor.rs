@@ -9,8 +9,9 @@ use tokio::sync::watch;
 
 use super::arbiter::Pulse;
 use super::guard::{Guard, Ticket};
+use super::kinds::{self, Place, Tally};
 use super::life::Vitals;
-use super::{Arbiter, ArbiterSnapshot, Mailbox, Options, Snapshot, Supervised};
+use super::{Arbiter, ArbiterSnapshot, KindSnapshot, Mailbox, Options, Snapshot, Supervised};
 use crate::ops::{Health, Metrics, State};
 
 /// Longest time an arbiter may stand still: nothing on one may block, so five seconds are a fault, not load.
@@ -39,6 +40,7 @@ struct Roster {
     next: u64,
     actors: BTreeMap<u64, Arc<Vitals>>,
     given_up: VecDeque<Snapshot>,
+    kinds: BTreeMap<&'static str, Arc<Tally>>,
     arbiters: BTreeMap<&'static str, Watched>,
     watching: bool,
 }
@@ -110,7 +112,8 @@ impl Supervisor {
     where
         A::Spec: Send,
     {
-        let vitals = Arc::new(Vitals::new(A::KIND, A::key(&spec), options.limits));
+        let place = Place::on(on.name(), self.tally(A::KIND));
+        let vitals = Arc::new(Vitals::new(A::KIND, A::key(&spec), options.limits).at(place));
         let (mailbox, inbox) = Mailbox::pair(Arc::clone(&vitals), options.limits.mailbox);
         let ticket = self.enrol(Arc::clone(&vitals));
         let guard = Guard { spec, options, vitals, mailbox: mailbox.clone(), house: self.clone(), ticket };
@@ -128,6 +131,13 @@ impl Supervisor {
         let given_up: Vec<_> = roster.given_up.iter().cloned().collect();
         drop(roster);
         actors.iter().map(|vitals| vitals.snapshot()).chain(given_up).collect()
+    }
+
+    /// Every kind that ever had an actor, worst first.
+    #[must_use]
+    pub fn kinds(&self) -> Vec<KindSnapshot> {
+        let tallies = self.roster().kinds.clone();
+        kinds::sum(&tallies, &self.snapshots())
     }
 
     /// Every arbiter made here.
@@ -179,6 +189,10 @@ impl Supervisor {
 
     pub(super) fn strike_off(&self, number: u64) {
         self.roster().actors.remove(&number);
+    }
+
+    fn tally(&self, kind: &'static str) -> Arc<Tally> {
+        Arc::clone(self.roster().kinds.entry(kind).or_default())
     }
 
     fn enrol(&self, vitals: Arc<Vitals>) -> Ticket {

@@ -269,6 +269,42 @@ async function newRowsWait(page, house) {
   await unmoved(page);
 }
 
+async function jobsAreFoundAndPlanned(eyes, page, house) {
+  begin("the query box completes, what is marked becomes a plan, and the plan is carried out");
+  await page.goto(`${house.ready.consoleUrl}jobs`);
+  await page.fill("#q", "ki");
+  await page.locator("#q-options [role=option]").first().waitFor({ state: "visible" });
+  await eyes.accessible(page, "query");
+  await page.press("#q", "Tab");
+  assert.equal(await page.inputValue("#q"), "kind:");
+  await page.keyboard.type("noo");
+  await until("the word is offered", async () => (await page.textContent("#q-options")) === "noop");
+  await page.press("#q", "ArrowDown");
+  await page.press("#q", "Enter");
+  assert.equal(await page.inputValue("#q"), "kind:noop");
+  await page.press("#q", "Escape");
+  await page.press("#q", "Enter");
+  await page.waitForURL(/q=kind/);
+  const box = page.locator("#jobs input[name=id]").first();
+  const id = await box.getAttribute("value");
+  await box.check();
+  assert.equal(await page.textContent("#picked"), "1 selected");
+  await page.click("button:has-text('Cancel…')");
+  await page.waitForURL("**/plans/*");
+  assert.match(await page.innerText("main"), new RegExp(`${id}[\\s\\S]*skipped: has ended`));
+  await eyes.pictures(page, "plan");
+  await eyes.accessible(page, "plan");
+  await page.goto(`${house.ready.consoleUrl}jobs?q=stat:failed`);
+  assert.match(await page.innerText("[role=alert]"), /did you mean state\?/);
+  assert.equal(await page.inputValue("#q"), "stat:failed");
+  await page.goto(`${house.ready.consoleUrl}actors?kind=registry`);
+  await page.click("section[aria-label='Actor list'] a.mono");
+  await page.waitForURL("**/actors/registry/*");
+  await until("live", async () => (await page.textContent("#live-word")) === "Live");
+  await eyes.pictures(page, "actor");
+  await eyes.accessible(page, "actor");
+}
+
 async function nothingJumps(page, house) {
   begin("on the overview rows wait while the pointer is in the list, and what is read stays where it is");
   await page.goto(house.ready.consoleUrl);
@@ -313,8 +349,12 @@ async function fleet(eyes, page, house) {
 async function withoutScript(eyes, house, job) {
   begin("it works without script");
   const page = await eyes.context.newPage();
-  await page.route("**/console.js*", (route) => route.fulfill({ contentType: "text/javascript", body: "" }));
+  await page.route("**/*.js", (route) => route.fulfill({ contentType: "text/javascript", body: "" }));
   await page.goto(`${house.ready.consoleUrl}jobs`);
+  await page.fill("#q", "kind:launch-server");
+  await page.click("button:has-text('Search')");
+  await page.waitForURL(/q=kind/);
+  assert.ok(await page.locator("#jobs tbody").count() > 0);
   await page.fill("#jump", String(job));
   await page.press("#jump", "Enter");
   await page.waitForURL(`**/jobs/${job}`);
@@ -353,6 +393,7 @@ async function everything(eyes, house) {
   await newRowsWait(page, house);
   await eyes.pictures(page, "jobs");
   await eyes.accessible(page, "jobs");
+  await jobsAreFoundAndPlanned(eyes, page, house);
   await nothingJumps(page, house);
   await fleet(eyes, page, house);
   await taste(page, house);

@@ -8,6 +8,8 @@ mod absent;
 #[cfg(test)]
 mod architecture;
 #[cfg(test)]
+mod cli;
+#[cfg(test)]
 mod commits;
 #[cfg(test)]
 mod crash;

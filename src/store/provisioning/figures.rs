@@ -6,6 +6,7 @@ use diesel::prelude::*;
 use super::job::JobRow;
 use super::node::DEAD;
 use super::schema::{attempt, evidence, job, watch};
+use super::view::WAITING;
 use crate::model::{AttemptOutcome, CustomerId, JobState, ServerId};
 use crate::store::AnyConnection;
 
@@ -90,10 +91,6 @@ pub fn refusals(
         .load(connection)
 }
 
-/// States in which nobody works on a job.
-const WAITING: [&str; 3] =
-    [JobState::Queued.as_str(), JobState::Awaiting.as_str(), JobState::Quarantined.as_str()];
-
 /// A tenant's open jobs. Written as a range of one, because there are few open jobs and many of a tenant: so the index
 /// of open jobs is used, not that of the tenant's.
 macro_rules! open {
@@ -111,23 +108,10 @@ pub fn waiting(
     customer: CustomerId,
 ) -> QueryResult<Vec<(String, i64, Option<i64>)>> {
     open!(customer)
-        .filter(job::state.eq_any(WAITING))
+        .filter(job::state.eq_any(WAITING.map(JobState::as_str)))
         .group_by(job::why_code)
         .select((job::why_code, count_star(), min(job::created_at)))
         .load(connection)
-}
-
-/// The waiting job that is there longest.
-///
-/// # Errors
-/// What the database reports.
-pub fn oldest_waiting(connection: &mut AnyConnection, customer: CustomerId) -> QueryResult<Option<JobRow>> {
-    open!(customer)
-        .filter(job::state.eq_any(WAITING))
-        .order(job::created_at.asc())
-        .select(JobRow::as_select())
-        .first(connection)
-        .optional()
 }
 
 /// Jobs that are set aside, oldest first.

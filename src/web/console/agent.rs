@@ -169,7 +169,7 @@ fn read(c: &mut AnyConnection, row: AgentRow, asked: Option<JobId>) -> diesel::Q
     let number = |uid: &str| numbers.iter().find(|(of, _)| of == uid).map(|(_, id)| *id);
     let queue = open.into_iter().map(|command| (number(&command.job).unwrap_or(0), command));
     let queue = queue.map(|(id, command)| (command, id)).collect();
-    let filter = Filter { server: id, limit: NEWEST, ..Filter::default() };
+    let filter = Filter { server: id, limit: NEWEST };
     let rows = if id.is_some() { job::list(c, customer, &filter)? } else { Vec::new() };
     let jobs: Result<Vec<Job>, _> = rows.into_iter().map(Job::try_from).collect();
     let mut recent = jobs.map_err(crate::store::provisioning::corrupt)?;

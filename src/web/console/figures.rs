@@ -93,7 +93,7 @@ pub(super) fn read(c: &mut AnyConnection, customer: CustomerId) -> diesel::Query
     needed.extend(figures::named(c, &unresolved)?);
     Ok(Found {
         waiting: figures::waiting(c, customer)?,
-        oldest: figures::oldest_waiting(c, customer)?,
+        oldest: view::oldest_waiting(c, customer)?,
         calls: known(figures::first_calls(c, customer, from)?),
         verdicts: known(figures::verdicts(c, customer, from)?),
         refusals: figures::refusals(c, customer, from)?,

@@ -65,6 +65,11 @@ impl Filled {
         self.pairs.iter().find(|(field, _)| field == name).map_or("", |(_, value)| value)
     }
 
+    /// Every field, for a form whose names may come more than once, such as marks in a list.
+    pub(super) fn into_pairs(self) -> Vec<(String, String)> {
+        self.pairs
+    }
+
     /// The record that the request begins with. Its key was made when the form was shown, so that a second click, or
     /// the form sent again by the browser, is answered with what the first one made.
     pub(super) fn entry(&self, request: &HttpRequest, visitor: &Visitor) -> Result<Entry, Problem> {

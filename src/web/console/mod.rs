@@ -12,17 +12,19 @@ mod bars;
 mod command;
 mod door;
 mod events;
+mod facets;
 mod figures;
 mod fleet;
 mod forms;
 #[cfg(test)]
 mod forms_tests;
 mod frame;
+mod jobs;
 mod launch;
-mod list;
 mod moves;
 mod overview;
 mod pages;
+mod plans;
 mod raw;
 mod said;
 mod server;
@@ -61,7 +63,11 @@ pub fn configure(config: &mut web::ServiceConfig) {
         .route("/{page:.+}.json", web::get().to(raw::redirect))
         // --- pages
         .route("/", web::get().to(overview::overview))
-        .route("/jobs", web::get().to(list::jobs))
+        .route("/jobs", web::get().to(jobs::jobs))
+        .route("/jobs/views", web::post().to(jobs::views))
+        .route("/plans", web::post().to(plans::make))
+        .route("/plans/{id}", web::get().to(plans::show))
+        .route("/plans/{id}/run", web::post().to(plans::run))
         .route("/jump", web::get().to(pages::jump))
         .route("/jobs/new", web::get().to(launch::choose))
         .route("/jobs/new/launch", web::get().to(launch::form))
@@ -81,8 +87,10 @@ pub fn configure(config: &mut web::ServiceConfig) {
         .route("/agents/{id}", web::get().to(agent::agent))
         .route("/agents/{id}", web::post().to(agent::run))
         .route("/actors", web::get().to(actors::actors))
+        .route("/actors/{kind}/{key:.+}", web::get().to(actors::one))
         // --- what keeps them live
         .route("/console/events", web::get().to(events::events))
+        .route("/console/suggest", web::get().to(jobs::suggest))
         .route("/console/jobs/{id}/timeline", web::get().to(pages::timeline))
         // --- files
         .route("/assets/{name}", web::get().to(assets::serve));

@@ -171,7 +171,7 @@ fn needs(found: &Found, now: Micros) -> Vec<Need> {
             hue: "c-bad",
             kind: "failed",
             text: "of the last day; what they were refused for stands beside this".to_owned(),
-            href: "/jobs?state=failed".to_owned(),
+            href: "/jobs?q=state:failed".to_owned(),
             link: match failed.len() {
                 1 => "1 job".to_owned(),
                 n => format!("{} jobs", words::count(i64::try_from(n).unwrap_or(i64::MAX))),

@@ -43,9 +43,18 @@ fn api_of(page: &str) -> Option<String> {
     match (list, id) {
         ("index", "") => Some("/api/v1/health".to_owned()),
         ("jobs" | "servers" | "agents" | "actors", "") => Some(format!("/api/v1/{list}")),
+        ("actors", key) if is_actor(key) => Some(format!("/api/v1/{page}")),
         ("jobs" | "servers", _) if number => Some(format!("/api/v1/{page}")),
         _ => None,
     }
+}
+
+/// Whether this is kind and key of an actor, of letters that mean nothing in an address.
+fn is_actor(key: &str) -> bool {
+    let plain = |part: &str| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b))
+    };
+    key.split_once('/').is_some_and(|(kind, key)| plain(kind) && plain(key))
 }
 
 #[cfg(test)]
@@ -56,7 +65,8 @@ mod tests {
     fn a_page_leads_to_its_own_resource_only() {
         assert_eq!(api_of("jobs/7").as_deref(), Some("/api/v1/jobs/7"));
         assert_eq!(api_of("jobs").as_deref(), Some("/api/v1/jobs"));
-        for none in ["jobs/../7", "jobs/", "/evil", "login", "jobs/7/output", "jobs/new/launch"] {
+        assert_eq!(api_of("actors/job/a-1").as_deref(), Some("/api/v1/actors/job/a-1"));
+        for none in ["actors/job", "actors/job/a/b", "actors/job/a?b", "jobs/../7", "jobs/", "/evil", "login", "jobs/7/output", "jobs/new/launch"] {
             assert!(api_of(none).is_none() || none == "jobs/", "{none}");
         }
     }

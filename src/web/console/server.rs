@@ -49,7 +49,7 @@ pub(super) async fn server(request: HttpRequest, state: web::Data<State>) -> Res
         let visitor = visitor;
         visitor.principal.must(Action::new(Verb::Read, Resource::Server))?;
         let (customer, id) = (visitor.principal.customer, id_of(&request)?);
-        let filter = Filter { server: Some(id), limit: JOBS, ..Filter::default() };
+        let filter = Filter { server: Some(id), limit: JOBS };
         let read = state.store.read(move |c| {
             let Some(row) = servers::by_id(c, customer, id)? else { return Ok(None) };
             let (agent, jobs) = (agent::by_server(c, id)?, job::list(c, customer, &filter)?);

@@ -25,9 +25,19 @@ pub(super) struct Row {
     pub(super) since_ms: String,
     pub(super) time: String,
     pub(super) time_title: &'static str,
+    /// Whether it stands in a list that can be acted on.
+    pub(super) listed: bool,
+    pub(super) attempts: i64,
+    pub(super) account: String,
 }
 
 impl Row {
+    /// The same with what only the list of jobs shows.
+    pub(super) fn listed(self, attempts: i64, account: &str) -> Self {
+        let account = words::plain(format!("{} {account}", self.account).trim_end());
+        Self { listed: true, attempts, account, ..self }
+    }
+
     pub(super) fn of(job: &Job, now: Micros) -> Self {
         let ended = job.ended_at;
         let look = words::look(job.state);
@@ -54,7 +64,14 @@ impl Row {
             created_clock: words::clock(job.created_at),
             since_ms: if ended.is_some() { String::new() } else { job.created_at.millis().to_string() },
             time: words::took(ended.unwrap_or(now).since(job.created_at)),
-            time_title: if ended.is_some() { "from submit to end" } else { "since it was submitted" },
+            time_title: match (ended.is_some(), job.claimed_at.is_some()) {
+                (true, _) => "from submit to end",
+                (false, true) => "since it was submitted",
+                (false, false) => "has waited",
+            },
+            listed: false,
+            attempts: 0,
+            account: job.account.to_string(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::model::{JobState, Micros};
+use crate::store::provisioning::search::COUNTED;
 
 /// How a state looks: shape first, word second, hue last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,9 +138,28 @@ pub(super) fn count(n: i64) -> String {
     })
 }
 
+/// A count that is exact up to a bound.
+pub(super) fn about(n: i64) -> String {
+    if n > COUNTED { format!("over {}", count(COUNTED)) } else { count(n) }
+}
+
+/// Text as a value in an address.
+pub(super) fn escaped(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut done, byte| {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b':' | b',' | b'*' => {
+                done.push(char::from(byte));
+            }
+            b' ' => done.push('+'),
+            _ => done.push_str(&format!("%{byte:02X}")),
+        }
+        done
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{clock, clock_ms, count, look, plain, shell, took};
+    use super::{about, clock, clock_ms, count, escaped, look, plain, shell, took};
     use crate::model::{JobState, Micros};
     use std::time::Duration;
 
@@ -162,6 +182,8 @@ mod tests {
     #[test]
     fn counts_and_clocks_read_well() {
         assert_eq!([0, 999, 1000, 1_204_377].map(count), ["0", "999", "1,000", "1,204,377"]);
+        assert_eq!([10_000, 10_001].map(about), ["10,000", "over 10,000"]);
+        assert_eq!(escaped("state:a,b -\"ü\"&*"), "state:a,b+-%22%C3%BC%22%26*");
         let at = Micros(1_357_680_562_733_000);
         assert_eq!((clock(at).as_str(), clock_ms(at).as_str()), ("21:29:22", "21:29:22.733"));
     }

@@ -55,6 +55,7 @@ const ROUTES: &[Line] = &[
     ("POST", "/agents/{server}/commands", |route| route.to(things::command)),
     // --- this process, this API
     ("GET", "/actors", |route| route.to(lists::actors)),
+    ("GET", "/actors/{kind}/{key}", |route| route.to(lists::actor)),
     ("GET", "/health", |route| route.to(lists::health)),
     ("GET", "/openapi.json", |route| route.to(openapi::document)),
 ];
@@ -65,7 +66,9 @@ pub fn configure(config: &mut web::ServiceConfig) {
     for (method, path, handled) in ROUTES {
         // A method that is none would be a route that nobody reaches; the table's test asks for each.
         if let Ok(method) = Method::from_bytes(method.as_bytes()) {
-            scope = scope.route(path, handled(web::method(method)));
+            // The key of an actor may hold slashes.
+            let path = path.replace("{key}", "{key:.+}");
+            scope = scope.route(&path, handled(web::method(method)));
         }
     }
     config.service(scope.default_service(web::route().to(unknown)));

@@ -386,7 +386,7 @@
   const PLACES = { o: "/", j: "/jobs", a: "/agents", s: "/servers", c: "/actors", n: "/jobs/new" };
   const DO = {
     "/": () => document.getElementById("jump").focus(),
-    f: () => { const el = document.querySelector("main input:not([type=hidden]), main select, main textarea"); if (el) el.focus(); },
+    f: () => { const el = document.getElementById("q") || document.querySelector("main input:not([type=hidden]), main select, main textarea"); if (el) el.focus(); },
     j: () => step(1),
     k: () => step(-1),
     r: () => click("#news a, a[data-newer]"),
