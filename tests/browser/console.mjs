@@ -169,6 +169,25 @@ async function commandByForm(eyes, page, house, server) {
   return Number(new URL(page.url()).searchParams.get("job"));
 }
 
+async function outputStaysWhereItIsRead(page) {
+  begin("output follows only while the reader is at its end");
+  const script = "i=1; while [ $i -le 80 ]; do echo pad $i; i=$((i+1)); done; while [ $i -le 100 ]; do echo late $i; sleep 1; i=$((i+1)); done";
+  await page.fill("#argv", `/bin/sh -c '${script}'`);
+  await page.click("button:has-text('Run 1 command')");
+  await page.waitForURL(/\?job=\d+#output$/);
+  const out = page.locator("pre[data-output*='stdout']");
+  await until("a first late line", async () => (await out.innerText()).includes("late"));
+  const atEnd = () => out.evaluate((pre) => pre.scrollHeight - pre.scrollTop - pre.clientHeight < 24);
+  await until("it follows", atEnd);
+  await out.evaluate((pre) => { pre.scrollTop = 0; });
+  const more = page.locator(".more-out");
+  await more.waitFor({ state: "visible" });
+  assert.match(await more.innerText(), /\d+ new lines?/);
+  assert.equal(await out.evaluate((pre) => pre.scrollTop), 0);
+  await more.click();
+  await until("it is at its end again", atEnd);
+}
+
 async function movesAsk(eyes, page, house, server) {
   begin("a move that is not legal says why; one that destroys asks first");
   await page.goto(`${house.ready.consoleUrl}servers/${server}`);
@@ -387,6 +406,7 @@ async function everything(eyes, house) {
   await page.goto(`${house.ready.consoleUrl}jobs/${ran}`);
   await eyes.pictures(page, "run");
   await eyes.accessible(page, "run");
+  await outputStaysWhereItIsRead(page);
   await movesAsk(eyes, page, house, server);
   await hostileStaysText(page, house);
   await eyes.pictures(page, "hostile");

@@ -279,6 +279,8 @@
     }
   };
   outputs = [...document.querySelectorAll("[data-output]")];
+  // What is still being written is read from its end.
+  if (!ended) for (const pre of outputs) pre.scrollTop = pre.scrollHeight;
   let reading = false;
   const readOutputs = async () => {
     if (reading || document.hidden || paused) return;
