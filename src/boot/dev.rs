@@ -188,6 +188,7 @@ impl House {
             store: self.store.clone(),
             sequencer: self.sequencer.clone(),
             registry: self.registry.clone(),
+            agents: Some(self.agents.clone()),
             access: Access::new(self.store.clone(), Arc::clone(&self.keys.ring)),
             user_data: Arc::clone(&self.keys.ring),
             health: self.health.clone(),

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::client::{Error, Target};
 use super::follow::Follow;
-use super::jobs::{duration, print, text, written};
-use super::{servers, table};
+use super::jobs::{duration, print, text};
+use super::{guest, servers, table};
 
 /// Looks at agents and runs commands through them.
 #[derive(Debug, clap::Args)]
@@ -31,7 +31,8 @@ enum Command {
         /// Number of the server
         server: i64,
     },
-    /// Run a command on a server's guest, without a shell; with --wait what it wrote is shown
+    /// Run a command on a server's guest, without a shell; with --wait its output comes as it is written, and this
+    /// process ends with the command's exit code
     Run(Run),
 }
 
@@ -75,11 +76,15 @@ pub(super) async fn run(args: &Args, out: &mut dyn Write) -> Result<u8, Error> {
     };
     let path = format!("/api/v1/agents/{}/commands", wish.server);
     let body = json!({ "argv": wish.argv, "timeoutSecs": wish.limit.as_secs() });
-    let asked = wish.follow.ask(&client, (&path, body), args.json, out).await?;
-    if wish.follow.wait && !args.json {
-        written(&client, asked.id, out).await?;
+    if !wish.follow.wait {
+        return Ok(wish.follow.ask(&client, (&path, body), args.json, out).await?.code);
     }
-    Ok(asked.code)
+    if args.json {
+        let asked = wish.follow.ask(&client, (&path, body), true, out).await?;
+        return guest::end(&client, asked.id).await;
+    }
+    let id = wish.follow.begin(&client, (&path, body)).await?.0;
+    guest::follow(&client, id, wish.follow.timeout, out).await
 }
 
 fn list(out: &mut dyn Write, answer: &Value) -> Result<(), Error> {

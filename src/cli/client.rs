@@ -87,12 +87,14 @@ pub enum Error {
 }
 
 impl Error {
-    /// What the process ends with: 2 usage, 5 time-out, 1 everything else.
+    /// What the process ends with: 2 usage, 5 time-out, 6 not there, 7 nobody answers, 1 everything else.
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,
             Self::TimeOut { .. } => 5,
+            Self::Refused { status: 404, .. } => 6,
+            Self::Connect { .. } | Self::Broken { .. } => 7,
             _ => 1,
         }
     }
@@ -479,5 +481,8 @@ mod tests {
         let error = target.resolve(&known).expect("complete").get("/api/v1/jobs").await.expect_err("port 1");
         assert!(error.to_string().contains("dispatcher dev"), "{error}");
         assert!(error.is_passing());
+        assert_eq!(error.exit_code(), 7);
+        let refused = |status| Error::Refused { status, text: String::new() }.exit_code();
+        assert_eq!((refused(404), refused(409), refused(503)), (6, 1, 1));
     }
 }

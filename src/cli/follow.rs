@@ -56,19 +56,29 @@ impl Follow {
         Value::Object(fields)
     }
 
+    /// Asks for a job at `path`, once however often the line breaks; its number, and the job as it was accepted.
+    pub(super) async fn begin(
+        &self,
+        client: &Client,
+        (path, body): (&str, Value),
+    ) -> Result<(i64, Value), Error> {
+        let key = self.idempotency_key.clone().unwrap_or_else(|| Uid::random().to_string());
+        let job = once(client, path, &self.with(body), &key).await?;
+        match job.get("id").and_then(Value::as_i64) {
+            Some(id) => Ok((id, job)),
+            None => Err(client.broken("the job has no number".to_owned())),
+        }
+    }
+
     /// Asks for a job at `path` and shows it, to its end where that is wished.
     pub(super) async fn ask(
         &self,
         client: &Client,
-        (path, body): (&str, Value),
+        what: (&str, Value),
         as_json: bool,
         out: &mut dyn Write,
     ) -> Result<Asked, Error> {
-        let key = self.idempotency_key.clone().unwrap_or_else(|| Uid::random().to_string());
-        let job = once(client, path, &self.with(body), &key).await?;
-        let Some(id) = job.get("id").and_then(Value::as_i64) else {
-            return Err(client.broken("the job has no number".to_owned()));
-        };
+        let (id, job) = self.begin(client, what).await?;
         if self.wait {
             let code = jobs::watch(client, (id, self.timeout), as_json, out).await?;
             return Ok(Asked { id, code });

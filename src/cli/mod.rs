@@ -6,6 +6,7 @@ mod bench;
 pub mod client;
 mod dev;
 mod follow;
+mod guest;
 pub mod jobs;
 mod process;
 mod servers;
@@ -37,7 +38,7 @@ enum Command {
     /// Look at guests' agents and run commands through them
     Agents(agents::Args),
     /// Show the actors of the process that answers
-    Actors(process::Args),
+    Actors(process::Actors),
     /// Say how the process that answers is
     Health(process::Args),
     /// Measure this program on this machine, beside the machine's own limits

@@ -5,8 +5,8 @@ use std::io::Write;
 use serde_json::Value;
 
 use super::client::{Error, Target};
-use super::jobs::{print, text};
-use super::table;
+use super::jobs::{escaped, print, text};
+use super::{servers, table};
 
 /// What a command ends with that found something not well.
 const NOT_WELL: u8 = 3;
@@ -21,22 +21,75 @@ pub(super) struct Args {
     json: bool,
 }
 
+/// Which actors to show.
+#[derive(Debug, clap::Args)]
+pub(super) struct Actors {
+    #[command(flatten)]
+    args: Args,
+    /// Only actors of this kind
+    #[arg(long, conflicts_with = "actor")]
+    kind: Option<String>,
+    /// One actor in full
+    #[arg(value_name = "KIND/KEY")]
+    actor: Option<String>,
+}
+
+impl Actors {
+    fn path(&self) -> Result<String, Error> {
+        match (&self.kind, &self.actor) {
+            (None, None) => Ok("/api/v1/actors".to_owned()),
+            (Some(kind), _) => Ok(format!("/api/v1/actors?kind={}", escaped(kind))),
+            (None, Some(actor))
+                if actor.split_once('/').is_some_and(|(a, b)| !a.is_empty() && !b.is_empty()) =>
+            {
+                let parts: Vec<String> = actor.split('/').map(escaped).collect();
+                Ok(format!("/api/v1/actors/{}", parts.join("/")))
+            }
+            (None, Some(actor)) => Err(Error::Usage(format!(
+                "\"{actor}\" names no actor; write KIND/KEY as \"dispatcher actors\" lists them, or --kind {actor}"
+            ))),
+        }
+    }
+}
+
 fn all<'a>(answer: &'a Value, field: &str) -> &'a [Value] {
     answer.get(field).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
 /// Shows the actors.
-pub(super) async fn actors(args: &Args, out: &mut dyn Write) -> Result<u8, Error> {
-    let answer = args.target.client()?.get("/api/v1/actors").await?;
-    if args.json {
-        print(out, &answer)?;
-    } else {
-        actors_of(out, &answer)?;
+pub(super) async fn actors(wish: &Actors, out: &mut dyn Write) -> Result<u8, Error> {
+    let path = wish.path()?;
+    let answer = wish.args.target.client()?.get(&path).await?;
+    match (wish.args.json, &wish.actor) {
+        (true, _) => print(out, &answer)?,
+        (false, Some(actor)) => {
+            writeln!(out, "actor {}: {}", table::clean(actor, 200), text(&answer, "state"))?;
+            servers::facts(out, &answer)?;
+        }
+        (false, None) => actors_of(out, &answer)?,
     }
     Ok(0)
 }
 
 fn actors_of(out: &mut dyn Write, answer: &Value) -> Result<(), Error> {
+    let fields = [
+        "kind",
+        "count",
+        "ill",
+        "deepestMailbox",
+        "oldestSince",
+        "restarts",
+        "panics",
+        "handled",
+        "handlerP99Micros",
+    ];
+    let rows: Vec<Vec<String>> = all(answer, "kinds")
+        .iter()
+        .map(|kind| fields.iter().map(|field| text(kind, field)).collect())
+        .collect();
+    let headings = ["KIND", "ACTORS", "DOWN", "DEEPEST", "OLDEST", "RESTARTS", "PANICS", "HANDLED", "P99 US"];
+    table::write(out, &headings, &rows)?;
+    writeln!(out)?;
     let rows: Vec<Vec<String>> = all(answer, "actors").iter().map(actor).collect();
     table::write(out, &["KIND", "KEY", "STATE", "WAITING", "NOW", "SINCE", "RESTARTS", "LAST PANIC"], &rows)?;
     writeln!(out)?;
@@ -85,12 +138,14 @@ fn health_of(out: &mut dyn Write, answer: &Value) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::{actors_of, health_of, is_well};
+    use super::{Actors, actors_of, health_of, is_well};
+    use clap::Parser;
     use serde_json::json;
 
     #[test]
     fn actors_show_what_they_do_and_what_they_died_of() {
-        let answer = json!({"actors": [
+        let answer = json!({"kinds": [{"kind": "job", "count": 1, "ill": 0, "deepestMailbox": 2, "oldestSince": null,
+             "restarts": 1, "panics": 1, "handled": 9, "handlerP99Micros": 64}], "actors": [
             {"kind": "job", "key": "ab", "state": "running", "mailbox": 2,
              "message": {"name": "Wake", "since": "2026-11-22T10:00:00Z"}, "restarts": 1, "lastPanic": "boom"},
             {"kind": "registry", "key": "cd", "state": "running", "mailbox": 0, "message": null, "restarts": 0,
@@ -99,9 +154,32 @@ mod tests {
         let mut out = Vec::new();
         actors_of(&mut out, &answer).expect("memory");
         let shown = String::from_utf8(out).expect("text");
+        assert!(
+            shown.contains("job   1       0     2        -       1         1       9        64"),
+            "{shown}"
+        );
         assert!(shown.contains("Wake  2026-11-22T10:00:00Z  1         boom"), "{shown}");
         assert!(shown.contains("registry  cd   running  0        -"), "{shown}");
         assert!(shown.contains("jobs     3       false"), "{shown}");
+    }
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        actors: Actors,
+    }
+
+    #[test]
+    fn one_actor_is_named_by_kind_and_key() {
+        let path = |words: &[&str]| {
+            let words = std::iter::once("actors").chain(words.iter().copied());
+            Line::try_parse_from(words).expect("good").actors.path()
+        };
+        assert_eq!(path(&[]).expect("all"), "/api/v1/actors");
+        assert_eq!(path(&["--kind", "job"]).expect("a kind"), "/api/v1/actors?kind=job");
+        assert_eq!(path(&["agent/7#1"]).expect("one"), "/api/v1/actors/agent/7%231");
+        assert_eq!(path(&["monitor/monitor/ab"]).expect("one"), "/api/v1/actors/monitor/monitor/ab");
+        assert!(path(&["job"]).expect_err("no key").to_string().contains("--kind job"));
     }
 
     #[test]

@@ -5,6 +5,8 @@
 
 mod id;
 mod kind;
+mod nearest;
+pub mod query;
 mod state;
 mod time;
 
@@ -13,6 +15,7 @@ pub use id::{
     ImageId, InvalidUid, JobId, JobUid, ProductId, RegionId, RoleId, ServerId, Uid, UserId, WatchUid,
 };
 pub use kind::{CommandParams, InvalidKind, JobKind, JobParams, LaunchParams, NoopParams, ServerParams};
+pub use nearest::nearest;
 pub use state::{
     AttemptOutcome, ErrorClass, InvalidWord, JobState, PublicStatus, ServerStatus, Verdict, WatchKind,
 };

@@ -3,7 +3,7 @@
 //! Labels take only words of this program (`&'static str`), never ids or text from outside, so the number of series
 //! has a bound.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -12,6 +12,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+
+use crate::model::Micros;
 
 /// Bounds in seconds: half a millisecond, a quick commit, up to ten seconds, longer than any request may take.
 const SECONDS: [f64; 14] =
@@ -70,11 +72,24 @@ pub struct Metrics {
 struct Shared {
     registry: Registry,
     families: Families,
+    recovery: Mutex<Option<Recovery>>,
+}
+
+/// The last time this process took jobs over from dead lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// When it was done.
+    pub at: Micros,
+    /// From looking for such jobs to owning them.
+    pub took: Duration,
+    /// How many.
+    pub jobs: usize,
 }
 
 struct Families {
     jobs_submitted: Family<Kind, Counter>,
     jobs_ended: Family<KindState, Counter>,
+    jobs_taken_over: Counter,
     attempts: Family<KindOutcome, Counter>,
     commits: Counter,
     commit_items: Counter,
@@ -103,7 +118,7 @@ impl Metrics {
         families.register_jobs(&mut registry);
         families.register_store_and_http(&mut registry);
         families.register_actors_and_agents(&mut registry);
-        Self { shared: Arc::new(Shared { registry, families }) }
+        Self { shared: Arc::new(Shared { registry, families, recovery: Mutex::default() }) }
     }
 
     /// The page a scraper reads: `OpenMetrics` text, ending in `# EOF`.
@@ -180,6 +195,18 @@ impl Metrics {
         self.families().open_jobs.get_or_create(&StateOnly { state }).set(level(count));
     }
 
+    /// Jobs of dead lives were taken over.
+    pub fn recovered(&self, recovery: Recovery) {
+        self.families().jobs_taken_over.inc_by(u64::try_from(recovery.jobs).unwrap_or(u64::MAX));
+        *self.shared.recovery.lock().unwrap_or_else(PoisonError::into_inner) = Some(recovery);
+    }
+
+    /// The last of these, if there was one in this life.
+    #[must_use]
+    pub fn last_recovery(&self) -> Option<Recovery> {
+        *self.shared.recovery.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How long the oldest job that nobody runs has been waiting; whole seconds.
     pub fn oldest_waiting(&self, waited: Duration) {
         self.families().oldest_waiting_seconds.set(i64::try_from(waited.as_secs()).unwrap_or(i64::MAX));
@@ -216,6 +243,7 @@ impl Families {
         Self {
             jobs_submitted: Family::default(),
             jobs_ended: Family::default(),
+            jobs_taken_over: Counter::default(),
             attempts: Family::default(),
             commits: Counter::default(),
             commit_items: Counter::default(),
@@ -239,6 +267,7 @@ impl Families {
     fn register_jobs(&self, to: &mut Registry) {
         to.register("jobs_submitted", "Jobs accepted", self.jobs_submitted.clone());
         to.register("jobs_ended", "Jobs that came to an end", self.jobs_ended.clone());
+        to.register("jobs_taken_over", "Jobs taken over from dead lives", self.jobs_taken_over.clone());
         to.register("attempts", "Calls to the outside, by outcome", self.attempts.clone());
         to.register("open_jobs", "Jobs that have not ended, by state", self.open_jobs.clone());
         let oldest = self.oldest_waiting_seconds.clone();
@@ -291,13 +320,15 @@ const fn status_class(status: u16) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::Metrics;
+    use super::{Metrics, Recovery};
+    use crate::model::Micros;
     use std::time::Duration;
 
     fn record_all(metrics: &Metrics) {
         metrics.job_submitted("noop");
         metrics.job_ended("noop", "complete");
         metrics.attempt("noop", "ok");
+        metrics.recovered(Recovery { at: Micros(7), took: Duration::from_millis(5), jobs: 3 });
         metrics.commit(3, Duration::from_millis(2));
         metrics.store_queue_depth(4);
         metrics.http_request("GET", 204, Duration::from_millis(3));
@@ -322,6 +353,7 @@ mod tests {
         for line in [
             "dispatcher_jobs_submitted_total{kind=\"noop\"} 1",
             "dispatcher_jobs_ended_total{kind=\"noop\",state=\"complete\"} 1",
+            "dispatcher_jobs_taken_over_total 3",
             "dispatcher_attempts_total{kind=\"noop\",outcome=\"ok\"} 1",
             "dispatcher_commits_total 1",
             "dispatcher_commit_items_total 3",
@@ -344,5 +376,6 @@ mod tests {
             assert!(page.lines().any(|found| found == line), "no line {line} in\n{page}");
         }
         assert!(page.ends_with("# EOF\n"));
+        assert_eq!(metrics.last_recovery().map(|last| last.jobs), Some(3));
     }
 }

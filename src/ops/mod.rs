@@ -16,4 +16,4 @@ pub use chain::Chain;
 pub use health::{Health, PartState, State};
 pub use memory::memory_kib;
 #[cfg(feature = "server")]
-pub use metrics::Metrics;
+pub use metrics::{Metrics, Recovery};

@@ -21,10 +21,10 @@ pub fn within<T>(name: &Arc<str>, work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// What this thread is doing, as [`within`] was told.
-#[cfg(test)]
-pub(crate) fn doing() -> Option<Arc<str>> {
-    DOING.with(|doing| doing.borrow().clone())
+/// What this thread does just now, as given to [`within`].
+#[must_use]
+pub fn doing() -> Option<Arc<str>> {
+    DOING.try_with(|doing| doing.try_borrow().ok().and_then(|name| name.clone())).ok().flatten()
 }
 
 /// The text of a panic, from what `catch_unwind` or a join error gives.
@@ -50,8 +50,7 @@ fn report(info: &PanicHookInfo<'_>) -> String {
     let thread = std::thread::current();
     let thread = thread.name().unwrap_or("without a name");
     let text = info.payload_as_str().unwrap_or("without a text");
-    let doing = DOING.try_with(|doing| doing.try_borrow().ok().and_then(|name| name.clone())).ok().flatten();
-    match doing {
+    match doing() {
         Some(name) => format!("panic at {place} in {name}, thread {thread}: {text}"),
         None => format!("panic at {place}, thread {thread}: {text}"),
     }

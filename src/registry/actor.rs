@@ -14,7 +14,7 @@ use crate::jobs::ports::Ports;
 use crate::jobs::{self, Changes, JobActor, Wake};
 use crate::model::{Boot, JobUid, Micros};
 use crate::mq::{Nudge, Queue, Topic};
-use crate::ops::Metrics;
+use crate::ops::{Metrics, Recovery};
 use crate::store::provisioning::accept::{self, Accepted, Answer, Submit};
 use crate::store::provisioning::job::JobRow;
 use crate::store::provisioning::{job, node, transition};
@@ -200,7 +200,11 @@ impl RegistryActor {
     fn reconcile(&self, ctx: &mut Context<Self>) {
         let (store, boot) = (self.spec.store.clone(), self.spec.ports.boot);
         let most = self.spec.running.directory().most();
-        let found = async move { needed(&store, boot, most).await };
+        let metrics = self.spec.metrics.clone();
+        let found = async move {
+            take_over(&store, boot, &metrics).await?;
+            needed(&store, boot, most).await
+        };
         ctx.spawn(found.into_actor(self).then(
             |found: Result<Needed, store::Error>, actor: &mut Self, ctx| {
                 match found {
@@ -261,14 +265,24 @@ struct Needed {
     next: Option<Duration>,
 }
 
-async fn needed(store: &Store, boot: Boot, most: usize) -> Result<Needed, store::Error> {
+/// Takes over what dead lives left, page by page.
+async fn take_over(store: &Store, boot: Boot, metrics: &Metrics) -> Result<(), store::Error> {
+    let (began, mut jobs) = (std::time::Instant::now(), 0);
     loop {
         let taken = store.write(move |c| transition::take_over(c, boot, PAGE)).await?;
         if taken.is_empty() {
             break;
         }
+        jobs += taken.len();
         log::info!("took over {} jobs of dead lives", taken.len());
     }
+    if jobs > 0 {
+        metrics.recovered(Recovery { at: Micros::wall(), took: began.elapsed(), jobs });
+    }
+    Ok(())
+}
+
+async fn needed(store: &Store, boot: Boot, most: usize) -> Result<Needed, store::Error> {
     // Beyond those at work there is always room to see one page more.
     let limit = i64::try_from(most).unwrap_or(i64::MAX).saturating_add(PAGE);
     let (mine, free, next, now) = store

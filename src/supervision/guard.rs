@@ -81,6 +81,7 @@ impl<A: Supervised> Guard<A> {
             record.restarts += 1;
         }
         drop(record);
+        self.vitals.place.tally.failed(matches!(exit, Exit::Panicked(_)), pause.is_some());
         self.house.count(kind, matches!(exit, Exit::Panicked(_)), pause.is_some());
         match pause {
             Some(pause) => log::warn!(kind, key; "{kind} {key} {exit}; starts again in {pause:?}"),
@@ -263,7 +264,9 @@ impl<A: Supervised> ActorFuture<A> for Pump<A> {
                 return Poll::Pending;
             }
             let Some((mut envelope, _busy)) = self.next(cx) else { return Poll::Pending };
+            let begun = std::time::Instant::now();
             envelope.handle(actor, ctx);
+            self.vitals.place.tally.handled(begun.elapsed());
         }
         cx.waker().wake_by_ref();
         Poll::Pending

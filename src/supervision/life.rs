@@ -1,13 +1,16 @@
 //! What is known about one actor from outside, and what an actor can say about itself.
 
 use std::any::Any;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
+use super::kinds::Place;
 use super::{Exit, Limits, Mailbox, Supervised};
 use crate::model::Micros;
 
@@ -22,10 +25,16 @@ pub struct Snapshot {
     pub state: &'static str,
     /// Messages that wait, without those of recipients.
     pub mailbox: usize,
+    /// When the message that waits longest came.
+    pub oldest: Option<Micros>,
     /// The oldest message in work, and since when.
     pub message: Option<(String, Micros)>,
     /// Restarts that count against the budget.
     pub restarts_in_window: u32,
+    /// How many it may have there; one more failure and it is given up.
+    pub budget: u32,
+    /// The window that they are counted in, in seconds.
+    pub window_secs: u64,
     /// All restarts.
     pub restarts: u64,
     /// Text of the last panic.
@@ -34,13 +43,22 @@ pub struct Snapshot {
     pub incarnation: u64,
     /// When the present life began.
     pub started_at: Micros,
+    /// The arbiter it runs on.
+    pub arbiter: &'static str,
+    /// Kind and key of the actor that started it; nothing for those the process began with.
+    pub parent: Option<String>,
 }
 
 /// Shared by the guard, the mailboxes and the roster of one actor.
 pub(super) struct Vitals {
     pub(super) kind: &'static str,
     pub(super) key: String,
-    pub(super) waiting: AtomicUsize,
+    pub(super) place: Place,
+    budget: u32,
+    window: Duration,
+    waiting: AtomicUsize,
+    /// When those that wait came, oldest first.
+    arrived: Mutex<VecDeque<Micros>>,
     pub(super) waker: AtomicWaker,
     record: Mutex<Record>,
 }
@@ -87,10 +105,31 @@ impl Vitals {
         Self {
             kind,
             key,
+            place: Place::default(),
+            budget: limits.budget,
+            window: limits.window,
             waiting: AtomicUsize::new(0),
+            arrived: Mutex::default(),
             waker: AtomicWaker::new(),
             record: Mutex::new(record),
         }
+    }
+
+    /// The same at its place.
+    pub(super) fn at(self, place: Place) -> Self {
+        Self { place, ..self }
+    }
+
+    /// A message waits from now on.
+    pub(super) fn arrived(&self) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        self.arrived.lock().unwrap_or_else(PoisonError::into_inner).push_back(Micros::wall());
+    }
+
+    /// A message no longer waits; they are taken in the order they came.
+    pub(super) fn taken(&self) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.arrived.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     }
 
     pub(super) fn record(&self) -> MutexGuard<'_, Record> {
@@ -127,6 +166,7 @@ impl Vitals {
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
+        let oldest = self.arrived.lock().unwrap_or_else(PoisonError::into_inner).front().copied();
         let mut record = self.record();
         let restarts_in_window = record.backoff.in_window(Instant::now());
         Snapshot {
@@ -134,12 +174,17 @@ impl Vitals {
             key: self.key.clone(),
             state: record.state,
             mailbox: self.waiting.load(Ordering::Relaxed),
+            oldest,
             message: record.busy.first().map(|work| (work.message.to_owned(), work.wall)),
             restarts_in_window,
+            budget: self.budget,
+            window_secs: self.window.as_secs(),
             restarts: record.restarts,
             last_panic: record.last_panic.clone(),
             incarnation: record.incarnation,
             started_at: record.started_at,
+            arbiter: self.place.arbiter,
+            parent: self.place.parent.clone(),
         }
     }
 

@@ -1,7 +1,6 @@
 //! The way to an actor, across its restarts.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::dev::Envelope;
@@ -62,14 +61,14 @@ struct Waiting(Arc<Vitals>);
 
 impl Waiting {
     fn new(vitals: &Arc<Vitals>) -> Self {
-        vitals.waiting.fetch_add(1, Ordering::Relaxed);
+        vitals.arrived();
         Self(Arc::clone(vitals))
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.0.taken();
     }
 }
 

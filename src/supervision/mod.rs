@@ -23,9 +23,12 @@ mod facts;
 mod facts_more;
 mod guard;
 mod heart;
+mod kinds;
 mod life;
 mod limited;
 mod mailbox;
+#[cfg(test)]
+mod place_tests;
 mod probe;
 mod supervisor;
 #[cfg(test)]
@@ -39,6 +42,7 @@ use actix::prelude::*;
 
 pub use arbiter::{Arbiter, ArbiterSnapshot};
 pub use heart::{Heart, Need, Working};
+pub use kinds::KindSnapshot;
 pub use life::{Busy, Life, Snapshot};
 pub use limited::{OutOfTime, limited};
 pub use mailbox::{Mailbox, Unreachable};

@@ -9,11 +9,12 @@ use tokio::sync::watch;
 
 use super::arbiter::Pulse;
 use super::guard::{Guard, Ticket};
+use super::kinds::{self, Place, Tally};
 use super::life::Vitals;
 use super::probe::WatchedThread;
 #[cfg(test)]
 use super::trip::{Trip, Tripper};
-use super::{Arbiter, ArbiterSnapshot, Mailbox, Options, Snapshot, Supervised};
+use super::{Arbiter, ArbiterSnapshot, KindSnapshot, Mailbox, Options, Snapshot, Supervised};
 use crate::ops::{Health, Metrics, State};
 
 /// Longest time an arbiter may stand still: nothing on one may block, so five seconds are a fault, not load.
@@ -52,6 +53,7 @@ pub(super) struct Roster {
     #[cfg(test)]
     trippers: BTreeMap<u64, Tripper>,
     given_up: VecDeque<Snapshot>,
+    kinds: BTreeMap<&'static str, Arc<Tally>>,
     pub(super) arbiters: BTreeMap<&'static str, Watched>,
     pub(super) threads: Vec<WatchedThread>,
     pub(super) watching: bool,
@@ -123,7 +125,8 @@ impl Supervisor {
     where
         A::Spec: Send,
     {
-        let vitals = Arc::new(Vitals::new(A::KIND, A::key(&spec), options.limits));
+        let place = Place::on(on.name(), self.tally(A::KIND));
+        let vitals = Arc::new(Vitals::new(A::KIND, A::key(&spec), options.limits).at(place));
         let (mailbox, inbox) = Mailbox::pair(Arc::clone(&vitals), options.limits.mailbox);
         let ticket = self.enrol(Arc::clone(&vitals));
         #[cfg(test)]
@@ -143,6 +146,13 @@ impl Supervisor {
         let given_up: Vec<_> = roster.given_up.iter().cloned().collect();
         drop(roster);
         actors.iter().map(|vitals| vitals.snapshot()).chain(given_up).collect()
+    }
+
+    /// Every kind that ever had an actor, worst first.
+    #[must_use]
+    pub fn kinds(&self) -> Vec<KindSnapshot> {
+        let tallies = self.roster().kinds.clone();
+        kinds::sum(&tallies, &self.snapshots())
     }
 
     /// Every arbiter, then every other watched thread.
@@ -209,6 +219,10 @@ impl Supervisor {
         let roster = self.roster();
         let numbers = roster.actors.iter().filter(|(_, vitals)| wanted(&vitals.key, vitals.kind));
         numbers.filter_map(|(number, _)| roster.trippers.get(number)).map(|trip| trip(how)).count()
+    }
+
+    fn tally(&self, kind: &'static str) -> Arc<Tally> {
+        Arc::clone(self.roster().kinds.entry(kind).or_default())
     }
 
     pub(super) fn enrol(&self, vitals: Arc<Vitals>) -> Ticket {

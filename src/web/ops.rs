@@ -87,7 +87,7 @@ fn answer((well, parts): (bool, Vec<PartState>)) -> HttpResponse {
 }
 
 async fn actors(state: web::Data<State>) -> HttpResponse {
-    HttpResponse::Ok().json(actors_of(&state))
+    HttpResponse::Ok().json(actors_of(&state, None))
 }
 
 #[cfg(test)]

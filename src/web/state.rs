@@ -7,6 +7,7 @@ use actix_web::{HttpMessage as _, HttpRequest};
 use tokio::sync::Semaphore;
 
 use crate::access::Access;
+use crate::agents::Agents;
 use crate::crypto::KeyRing;
 use crate::model::Uid;
 use crate::ops::{Health, Metrics};
@@ -69,6 +70,8 @@ pub struct State {
     pub sequencer: Sequencer,
     /// Jobs: submit, cancel, news.
     pub registry: Registry,
+    /// Sessions with guests, where this process holds them.
+    pub agents: Option<Agents>,
     /// Who may.
     pub access: Access,
     /// Seals user data before a job is stored.
@@ -93,13 +96,15 @@ impl State {
     /// State over these rooms.
     #[must_use]
     pub fn new(parts: Parts, limits: Limits) -> Self {
-        let Parts { store, sequencer, registry, access, user_data, health, metrics, supervisor } = parts;
+        let Parts { store, sequencer, registry, agents, access, user_data, health, metrics, supervisor } =
+            parts;
         let gate = Arc::new(Semaphore::new(limits.concurrent));
         let (streams, desk) = (Arc::default(), Arc::default());
         Self {
             store,
             sequencer,
             registry,
+            agents,
             access,
             user_data,
             limits,
@@ -121,6 +126,8 @@ pub struct Parts {
     pub sequencer: Sequencer,
     /// Jobs.
     pub registry: Registry,
+    /// Sessions with guests, where this process holds them.
+    pub agents: Option<Agents>,
     /// Who may.
     pub access: Access,
     /// Seals user data before a job is stored.

@@ -82,8 +82,17 @@ impl Rig {
         let registry = registry(&store, &metrics, &ring, &supervisor);
         let health = Health::new();
         let sequencer = Sequencer::new(store.clone());
-        let parts =
-            Parts { store, sequencer, registry, access, user_data: ring, health, metrics, supervisor };
+        let parts = Parts {
+            store,
+            sequencer,
+            registry,
+            agents: None,
+            access,
+            user_data: ring,
+            health,
+            metrics,
+            supervisor,
+        };
         Self { state: State::new(parts, limits), _folder: folder }
     }
 

@@ -4,10 +4,12 @@
 //! Plain data and its text, shared by `agent` and `agents`; no sockets, no decisions. Unknown fields are ignored, so
 //! that either side may be newer; what the agent can do it says in its hello.
 
+mod catalogue;
 mod command;
 mod frame;
 mod handshake;
 
+pub use catalogue::{Argument, ArgumentType, CATALOGUE, Described};
 pub use command::{CommandId, InvalidCommandId};
 pub use frame::{
     AgentFrame, AgentHello, CommandResult, DispatcherFrame, DispatcherHello, FrameError, GuestStats,

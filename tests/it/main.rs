@@ -10,6 +10,8 @@ mod architecture;
 #[cfg(test)]
 mod blocked;
 #[cfg(test)]
+mod cli;
+#[cfg(test)]
 mod commits;
 #[cfg(test)]
 mod crash;

@@ -12,6 +12,8 @@ DROP TABLE job;
 DROP TABLE idem;
 DROP TABLE replay;
 DROP TABLE api_key;
+DROP TABLE plan;
+DROP TABLE saved_view;
 DROP TABLE session;
 DROP TABLE person_group;
 DROP TABLE person;

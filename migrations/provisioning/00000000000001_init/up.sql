@@ -173,6 +173,28 @@ CREATE TABLE session (
     expires_at BIGINT NOT NULL
 );
 
+CREATE TABLE saved_view (
+    person BIGINT NOT NULL,
+    name VARCHAR(64) NOT NULL,
+    query TEXT NOT NULL,
+    made_at BIGINT NOT NULL,
+    PRIMARY KEY (person, name)
+);
+
+CREATE TABLE plan (
+    id VARCHAR(32) NOT NULL PRIMARY KEY,
+    customer BIGINT NOT NULL,
+    person BIGINT NOT NULL,
+    act VARCHAR(16) NOT NULL,
+    query TEXT NOT NULL,
+    jobs MEDIUMTEXT NOT NULL,
+    made_at BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL,
+    done_at BIGINT,
+    result MEDIUMTEXT
+);
+CREATE INDEX plan_expires ON plan (expires_at);
+
 CREATE TABLE api_key (
     access_key VARCHAR(64) NOT NULL PRIMARY KEY,
     customer BIGINT NOT NULL,
@@ -245,6 +267,7 @@ CREATE INDEX job_customer ON job (customer, id);
 CREATE INDEX job_open ON job (ended_at, owner, due_at);
 CREATE INDEX job_changed ON job (changed_at);
 CREATE INDEX job_server ON job (server, id);
+CREATE INDEX job_state ON job (customer, state, id);
 
 CREATE TABLE attempt (
     uid VARCHAR(32) NOT NULL PRIMARY KEY,

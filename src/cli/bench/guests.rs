@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::load::Load;
+use super::load::{self, Load};
 use super::place::{Place, resident_kib};
 use crate::cli::client::{Client, Error};
 
@@ -58,8 +58,7 @@ pub(super) async fn cost(folder: Option<&Path>, guests: u32) -> Result<Cost, Err
 async fn launch(client: &Client, servers: u32) -> Result<(), Error> {
     let known = heard(client).await?;
     for n in 0..servers {
-        let params = json!({ "name": format!("bench-{known}-{n}") });
-        client.post("/api/v1/jobs", &json!({ "kind": "launch-server", "params": params }), None).await?;
+        client.post("/api/v1/jobs", &load::launch(&format!("bench-{known}-{n}")), None).await?;
     }
     let wanted = known + usize::try_from(servers).unwrap_or(usize::MAX);
     let began = Instant::now();

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::limits::rate;
 use crate::cli::client::{Client, Error};
+use crate::cloud::simulated::CATALOGUE;
 
 /// Longest wait until every job has ended.
 const DRAIN: Duration = Duration::from_secs(300);
@@ -15,6 +16,17 @@ const DRAIN: Duration = Duration::from_secs(300);
 #[derive(Clone)]
 pub(super) struct Load {
     client: Rc<Client>,
+}
+
+/// A launch of the first of everything that the embedded cloud offers.
+pub(super) fn launch(name: &str) -> Value {
+    let center = CATALOGUE.regions.first().and_then(|region| region.data_centers.first());
+    json!({ "kind": "launch-server", "params": {
+        "name": name,
+        "dataCenter": center.map(|center| center.id),
+        "product": CATALOGUE.products.first().map(|product| product.id),
+        "image": CATALOGUE.images.first().map(|image| image.id),
+    }})
 }
 
 /// When a job may start.

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use serde_json::json;
-
 use super::Args;
-use super::load::{Load, Speed, When};
+use super::load::{self, Load, Speed, When};
 use super::place::Place;
 use crate::cli::client::Error;
 
@@ -44,7 +42,7 @@ pub(super) async fn working(args: &Args) -> Result<f64, Error> {
     let mut place = Place::make(args.folder.as_deref())?;
     place.start_with(&["--without", "km"]).await?;
     let client = place.client()?;
-    let body = json!({ "kind": "launch-server", "params": { "name": "bench" } });
+    let body = load::launch("bench");
     for _ in 0..WARM {
         client.post("/api/v1/jobs", &body, None).await?;
     }

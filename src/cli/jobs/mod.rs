@@ -94,10 +94,13 @@ struct Resolve {
 
 #[derive(Debug, clap::Args)]
 struct List {
+    /// What to search for, such as "state:failed class:auth newer:1d"; the same text as in the console
+    #[arg(long, value_name = "QUERY", allow_hyphen_values = true)]
+    q: Option<String>,
     /// Only these states, separated by commas; "open" stands for all that have not ended
     #[arg(long)]
     state: Option<String>,
-    /// Only this kind
+    /// Only these kinds, separated by commas; a star at the end stands for any ending
     #[arg(long)]
     kind: Option<String>,
     /// Only jobs about this server
@@ -158,19 +161,6 @@ pub(super) async fn watch(
     watch::run(client, id, timeout, as_json, out).await
 }
 
-/// Copies what a job's command wrote to both streams, under headings where there are both.
-pub(super) async fn written(client: &Client, id: i64, out: &mut dyn Write) -> Result<(), Error> {
-    for stream in ["stdout", "stderr"] {
-        let mut bytes = Vec::new();
-        show::output(client, &mut bytes, id, stream, 0).await?;
-        if !bytes.is_empty() {
-            writeln!(out, "--- {stream}")?;
-            out.write_all(&bytes)?;
-        }
-    }
-    Ok(out.flush()?)
-}
-
 impl Resolve {
     async fn send(&self, client: &Client) -> Result<Value, Error> {
         let path = format!("/api/v1/jobs/{}/resolve", self.id);
@@ -186,6 +176,7 @@ impl List {
         let mut add = |name: &str, value: Option<String>| {
             query.extend(value.map(|value| format!("{name}={}", escaped(&value))));
         };
+        add("q", self.q.clone());
         add("state", self.state.clone());
         add("kind", self.kind.clone());
         add("server", self.server.map(|id| id.to_string()));
@@ -195,7 +186,7 @@ impl List {
 }
 
 /// Percent-encodes all but letters, digits and a few marks that mean nothing in a query.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     text.bytes().fold(String::new(), |mut done, byte| {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b',' => {
@@ -281,6 +272,9 @@ mod tests {
         assert!(args.json);
         let Command::List(list) = args.command else { panic!("no list") };
         assert_eq!(list.path(), "/api/v1/jobs?limit=50&state=open");
+        let args = parsed(&["list", "--q", "-kind:noop \"a b\""]).expect("good");
+        let Command::List(list) = args.command else { panic!("no list") };
+        assert_eq!(list.path(), "/api/v1/jobs?limit=50&q=-kind%3Anoop%20%22a%20b%22");
     }
 
     #[test]

@@ -15,8 +15,12 @@ const WINDOW: usize = 64 * 1024;
 pub(super) fn list(out: &mut dyn Write, answer: &Value) -> Result<(), Error> {
     let empty = Vec::new();
     let jobs = answer.get("jobs").and_then(Value::as_array).unwrap_or(&empty);
+    let next = answer.get("before").and_then(Value::as_i64);
     if jobs.is_empty() {
-        writeln!(out, "no job matches; ask for one with \"dispatcher jobs submit\"")?;
+        match next {
+            Some(next) => writeln!(out, "no match so far; look further back: add --before {next}")?,
+            None => writeln!(out, "no job matches; ask for one with \"dispatcher jobs submit\"")?,
+        }
         return Ok(());
     }
     let rows: Vec<Vec<String>> = jobs
@@ -33,7 +37,7 @@ pub(super) fn list(out: &mut dyn Write, answer: &Value) -> Result<(), Error> {
         })
         .collect();
     table::write(out, &["ID", "STATE", "KIND", "SUBMITTED", "WHAT", "WHY"], &rows)?;
-    if let Some(next) = answer.get("before").and_then(Value::as_i64) {
+    if let Some(next) = next {
         writeln!(out, "older ones: add --before {next}")?;
     }
     Ok(())
@@ -156,6 +160,8 @@ mod tests {
         assert!(!text.contains('\u{1b}'));
         let none = shown(|out| list(out, &json!({"jobs": []})).expect("memory"));
         assert!(none.contains("jobs submit"), "{none}");
+        let none = shown(|out| list(out, &json!({"jobs": [], "before": 7})).expect("memory"));
+        assert!(none.contains("--before 7"), "{none}");
     }
 
     #[test]

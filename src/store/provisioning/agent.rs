@@ -133,6 +133,14 @@ pub fn by_server(connection: &mut AnyConnection, id: ServerId) -> QueryResult<Op
     one(connection, agent::table.into_boxed().filter(agent::server.eq(Some(id.0))))
 }
 
+/// A tenant's agent.
+///
+/// # Errors
+/// What the database reports.
+pub fn by_id(connection: &mut AnyConnection, customer: CustomerId, id: i64) -> QueryResult<Option<AgentRow>> {
+    one(connection, agent::table.into_boxed().filter(agent::id.eq(id).and(agent::customer.eq(customer.0))))
+}
+
 /// Every accepted agent: those that are dialled.
 ///
 /// # Errors

@@ -383,17 +383,11 @@ pub fn by_id(connection: &mut AnyConnection, customer: CustomerId, id: JobId) ->
         .optional()
 }
 
-/// Which jobs a list shows.
+/// Which jobs a list shows that nobody searches; [`super::search`] is for those somebody does.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Only these states; empty means all.
-    pub states: Vec<JobState>,
-    /// Only this kind.
-    pub kind: Option<crate::model::JobKind>,
     /// Only jobs about this server.
     pub server: Option<ServerId>,
-    /// Only numbers below this one (keyset paging, newest first).
-    pub before: Option<JobId>,
     /// At most so many.
     pub limit: i64,
 }
@@ -408,18 +402,8 @@ pub fn list(
     filter: &Filter,
 ) -> QueryResult<Vec<JobRow>> {
     let mut query = job::table.filter(job::customer.eq(customer.0)).select(JobRow::as_select()).into_boxed();
-    if !filter.states.is_empty() {
-        let words: Vec<&'static str> = filter.states.iter().map(|s| s.as_str()).collect();
-        query = query.filter(job::state.eq_any(words));
-    }
-    if let Some(kind) = filter.kind {
-        query = query.filter(job::kind.eq(kind.as_str()));
-    }
     if let Some(server) = filter.server {
         query = query.filter(job::server.eq(server.0));
-    }
-    if let Some(before) = filter.before {
-        query = query.filter(job::id.lt(before.0));
     }
     query.order(job::id.desc()).limit(filter.limit).load(connection)
 }

@@ -319,6 +319,46 @@ diesel::table! {
 }
 
 diesel::table! {
+    /// Table `saved_view`.
+    saved_view (person, name) {
+        /// Column `person`.
+        person -> BigInt,
+        /// Column `name`.
+        name -> Text,
+        /// Column `query`.
+        query -> Text,
+        /// Column `made_at`.
+        made_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    /// Table `plan`.
+    plan (id) {
+        /// Column `id`.
+        id -> Text,
+        /// Column `customer`.
+        customer -> BigInt,
+        /// Column `person`.
+        person -> BigInt,
+        /// Column `act`.
+        act -> Text,
+        /// Column `query`.
+        query -> Text,
+        /// Column `jobs`.
+        jobs -> Text,
+        /// Column `made_at`.
+        made_at -> BigInt,
+        /// Column `expires_at`.
+        expires_at -> BigInt,
+        /// Column `done_at`.
+        done_at -> Nullable<BigInt>,
+        /// Column `result`.
+        result -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
     /// Table `session`.
     session (token_hash) {
         /// Column `token_hash`.

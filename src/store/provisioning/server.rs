@@ -97,6 +97,21 @@ pub fn list(
     query.order(server::id.asc()).limit(10_000).load(connection)
 }
 
+/// Numbers and names of a tenant's servers.
+///
+/// # Errors
+/// What the database reports.
+pub fn names(
+    connection: &mut AnyConnection,
+    customer: CustomerId,
+    ids: &[i64],
+) -> QueryResult<Vec<(i64, String)>> {
+    server::table
+        .filter(server::customer.eq(customer.0).and(server::id.eq_any(ids)))
+        .select((server::id, server::name))
+        .load(connection)
+}
+
 /// Inserts a server a job made; a repeat of the same job changes nothing.
 ///
 /// # Errors

@@ -4,32 +4,41 @@ use diesel::prelude::*;
 
 use super::job::JobRow;
 use super::schema::{guest_command, job, output};
-use crate::model::{CustomerId, JobUid, Micros};
+use super::search::{self, Search};
+use crate::model::{CustomerId, JobState, JobUid, Micros};
 use crate::store::AnyConnection;
 
-/// How many jobs a tenant has in each state.
+/// How many jobs a tenant has in each state: exact up to [`search::COUNTED`], one more where there are more.
 ///
 /// # Errors
 /// What the database reports.
 pub fn counts(connection: &mut AnyConnection, customer: CustomerId) -> QueryResult<Vec<(String, i64)>> {
-    job::table
-        .filter(job::customer.eq(customer.0))
-        .group_by(job::state)
-        .select((job::state, diesel::dsl::count_star()))
-        .load(connection)
+    Ok(search::counts(connection, &Search::all(customer))?.states)
 }
 
-/// The open job of a tenant that was asked for first.
+/// States in which nobody works on a job.
+pub(super) const WAITING: [JobState; 3] = [JobState::Queued, JobState::Awaiting, JobState::Quarantined];
+
+/// The waiting job of a tenant that was asked for first: one look into an index for each such state, because other
+/// jobs would stand in the way of a walk from the oldest.
 ///
 /// # Errors
 /// What the database reports.
-pub fn oldest_open(connection: &mut AnyConnection, customer: CustomerId) -> QueryResult<Option<JobRow>> {
-    job::table
-        .filter(job::customer.eq(customer.0).and(job::ended_at.is_null()))
-        .order(job::id.asc())
-        .select(JobRow::as_select())
-        .first(connection)
-        .optional()
+pub fn oldest_waiting(connection: &mut AnyConnection, customer: CustomerId) -> QueryResult<Option<JobRow>> {
+    let mut oldest: Option<JobRow> = None;
+    for state in WAITING {
+        let found: Option<JobRow> = job::table
+            .filter(job::customer.eq(customer.0).and(job::state.eq(state.as_str())))
+            .order(job::id.asc())
+            .select(JobRow::as_select())
+            .first(connection)
+            .optional()?;
+        oldest = match (oldest, found) {
+            (Some(one), Some(other)) if other.id < one.id => Some(other),
+            (one, other) => one.or(other),
+        };
+    }
+    Ok(oldest)
 }
 
 /// The database's clock.

@@ -12,19 +12,19 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 use tokio::sync::Semaphore;
 
+use super::forms::Filled;
+use super::taste::Taste;
 use super::{page, see_other};
 use crate::access::Principal;
-use crate::crypto::{hex, same, sha256};
+use crate::crypto::{hex, sha256};
 use crate::model::{Uid, UserId};
 use crate::store::provisioning::session::{self, Session};
-use crate::web::{Fault, State, body};
+use crate::web::{Fault, State};
 
 /// Name of the cookie.
 const COOKIE: &str = "dispatcher-session";
 /// How long a session lasts.
 const LASTS: Duration = Duration::from_secs(12 * 3600);
-/// Largest form.
-const LARGEST_FORM: usize = 8 * 1024;
 /// Failed logins of one source within [`WINDOW`].
 const MOST_TRIES: u32 = 10;
 /// The time in which failed logins are counted.
@@ -82,6 +82,7 @@ impl Desk {
 pub(super) struct Visitor {
     pub(super) principal: Principal,
     pub(super) csrf: String,
+    pub(super) taste: Taste,
     token_hash: String,
 }
 
@@ -105,7 +106,8 @@ pub(super) async fn visitor(request: &HttpRequest, state: &State) -> Result<Opti
     let wanted = token_hash.clone();
     let Some(found) = state.store.read(move |c| session::find(c, &wanted)).await? else { return Ok(None) };
     let principal = state.access.person(found.person).await?;
-    Ok(principal.map(|principal| Visitor { principal, csrf: found.csrf, token_hash }))
+    let taste = Taste::of(request);
+    Ok(principal.map(|principal| Visitor { principal, csrf: found.csrf, taste, token_hash }))
 }
 
 /// The way to the door, and back afterwards.
@@ -124,7 +126,7 @@ pub(super) fn to_the_door(request: &HttpRequest) -> HttpResponse {
 }
 
 /// A path of our own, or the first page.
-fn own_path(text: &str) -> &str {
+pub(super) fn own_path(text: &str) -> &str {
     let own = text.starts_with('/')
         && !text.starts_with("//")
         && text.len() <= 1024
@@ -142,19 +144,14 @@ struct Door<'a> {
 
 #[derive(Default, serde::Deserialize)]
 #[serde(default)]
-pub(super) struct Form {
-    login: String,
-    password: String,
+struct Asked {
     next: String,
-    pub(super) csrf: String,
-    /// A command line, from the page of a server.
-    pub(super) command: String,
 }
 
 /// The login form.
 pub(super) async fn form(request: HttpRequest) -> Result<HttpResponse, Fault> {
-    let asked = web::Query::<Form>::from_query(request.query_string()).ok();
-    let next = asked.map(|form| form.into_inner().next).unwrap_or_default();
+    let asked = web::Query::<Asked>::from_query(request.query_string()).ok();
+    let next = asked.map(|asked| asked.into_inner().next).unwrap_or_default();
     page(StatusCode::OK, &Door { login: "", next: own_path(&next), said: None })
 }
 
@@ -177,43 +174,15 @@ pub(super) fn from_our_page(request: &HttpRequest) -> Result<(), Fault> {
     ))
 }
 
-async fn read_form(request: &HttpRequest, payload: web::Payload, state: &State) -> Result<Form, Fault> {
-    from_our_page(request)?;
-    let bytes = body::read(request, payload, LARGEST_FORM, state.limits.body_deadline).await?;
-    let text = std::str::from_utf8(&bytes)
-        .map_err(|e| Fault::bad(format!("the form is no text: {e}; send it from the page")))?;
-    let form = web::Query::<Form>::from_query(text)
-        .map_err(|e| Fault::bad(format!("the form cannot be read: {e}")))?;
-    Ok(form.into_inner())
-}
-
-/// Checks a form of somebody who logged in.
-pub(super) async fn with_csrf(
-    request: &HttpRequest,
-    payload: web::Payload,
-    state: &State,
-    visitor: &Visitor,
-) -> Result<Form, Fault> {
-    let form = read_form(request, payload, state).await?;
-    if same(&form.csrf, &visitor.csrf) {
-        return Ok(form);
-    }
-    Err(Fault::forbidden(
-        "stale-form",
-        "this form belongs to another session; load the page again and send it anew",
-    ))
-}
-
 /// Checks a password and begins a session.
 pub(super) async fn login(
     request: HttpRequest,
     payload: web::Payload,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Fault> {
-    let form = read_form(&request, payload, &state).await?;
-    let next = own_path(&form.next);
-    let again =
-        |status: StatusCode, said: &str| page(status, &Door { login: &form.login, next, said: Some(said) });
+    let form = Filled::read(&request, payload, &state).await?;
+    let (login, next) = (form.text("login"), own_path(form.text("next")));
+    let again = |status: StatusCode, said: &str| page(status, &Door { login, next, said: Some(said) });
     let source = request.peer_addr().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip());
     if let Err(wait) = state.desk.try_from(source) {
         let secs = wait.as_secs() + 1;
@@ -227,7 +196,7 @@ pub(super) async fn login(
     let Ok(_turn) = state.desk.checks.acquire().await else {
         return Err(Fault::busy("the console is closing; try again in a second"));
     };
-    let Some(person) = state.access.login(&form.login, form.password.clone()).await? else {
+    let Some(person) = state.access.login(login, form.text("password").to_owned()).await? else {
         log::info!("a login failed, from {source}");
         return again(StatusCode::FORBIDDEN, "Login or password is wrong, or the login is not active.");
     };
@@ -278,7 +247,7 @@ pub(super) async fn logout(
 ) -> Result<HttpResponse, Fault> {
     let mut answer = see_other("/login");
     if let Some(visitor) = visitor(&request, &state).await? {
-        with_csrf(&request, payload, &state, &visitor).await?;
+        Filled::of(&request, payload, &state, &visitor).await?;
         let hash = visitor.token_hash;
         state.store.write(move |c| session::end(c, &hash)).await?;
         set_cookie(&mut answer, &request, String::new(), time::Duration::ZERO)?;

@@ -1,6 +1,6 @@
 //! What keeps pages live: one stream a page, of a list or of one job. It carries rendered parts.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use actix_web::{HttpRequest, HttpResponse, ResponseError as _, web};
 use askama::Template as _;
@@ -8,14 +8,17 @@ use serde_json::{Value, json};
 use tokio::sync::broadcast;
 use tokio::time::{Duration, Instant, timeout_at};
 
+use super::acts;
 use super::answer::Answer;
 use super::door;
-use super::list::{Facets, FacetsPart, filter_of};
-use super::show::{JobLive, Row, RowPart};
+use super::facets::{Facets, FacetsPart, counted};
+use super::jobs as lists;
+use super::show::{Card, JobLive, Row, RowPart};
 use crate::access::{Action, Resource, Verb};
-use crate::model::{CustomerId, JobId, JobUid, Micros};
-use crate::store::provisioning::job::{self, Filter, Job, JobRow};
-use crate::store::provisioning::view;
+use crate::model::{JobId, JobUid, Micros};
+use crate::store::provisioning::job::{self, Job, JobRow};
+use crate::store::provisioning::search::{self, Search};
+use crate::store::provisioning::{catalog, view};
 use crate::store::{self, Store};
 use crate::web::live::{Gone, Line, Woken};
 use crate::web::rest::{Problem, jobs as api};
@@ -43,20 +46,17 @@ async fn opened(request: &HttpRequest, state: &State) -> Result<HttpResponse, Pr
     let visitor =
         visitor.ok_or_else(|| Fault::forbidden("no-session", "the session is over; log in again"))?;
     visitor.principal.must(Action::new(Verb::Read, Resource::Job))?;
-    let customer = visitor.principal.customer;
     let (store, changes) = (state.store.clone(), state.registry.changes());
     let query = web::Query::<HashMap<String, String>>::from_query(request.query_string());
     let query = query.map(web::Query::into_inner).unwrap_or_default();
-    let (one, feed) = (query.get("job").cloned(), query.contains_key("feed"));
+    let (one, feed, small) =
+        (query.get("job").cloned(), query.contains_key("feed"), query.contains_key("card"));
     let Some(one) = one else {
-        let (filter, kind, word) = list_of(request);
+        let typed = lists::typed(request).asked;
         let (line, answer) = Line::open(state.streams.seat(&visitor.seat())?);
         let list = List {
             store,
-            customer,
-            filter,
-            kind,
-            state: word,
+            search: lists::search_of(&visitor, typed.query),
             sent: HashMap::new(),
             counted: None,
             owed: false,
@@ -66,21 +66,16 @@ async fn opened(request: &HttpRequest, state: &State) -> Result<HttpResponse, Pr
         return Ok(answer);
     };
     let id = one.parse().ok().map(JobId).ok_or_else(|| Problem::absent("job", "there is no such job"))?;
-    let uid = api::find(state, customer, id).await?.job.uid;
+    let uid = api::find(state, visitor.principal.customer, id).await?.job.uid;
     let (line, answer) = Line::open(state.streams.seat(&visitor.seat())?);
-    actix_web::rt::spawn(async move { follow(store, uid, line, changes).await.is_err() });
+    actix_web::rt::spawn(async move { follow(store, (uid, small), line, changes).await.is_err() });
     Ok(answer)
 }
 
-fn list_of(request: &HttpRequest) -> (Filter, String, String) {
-    let (filter, state, kind, _) = filter_of(request);
-    (filter, kind, state)
-}
-
-/// Sends the live part of one job's page at each change, until the job ends.
+/// Sends the live part of one job's page at each change, until the job ends; or its small card.
 async fn follow(
     store: Store,
-    uid: JobUid,
+    (uid, small): (JobUid, bool),
     mut line: Line,
     mut changes: broadcast::Receiver<JobUid>,
 ) -> Result<(), Gone> {
@@ -92,10 +87,13 @@ async fn follow(
             let mark = (history.job.version, history.evidence.len());
             let ended = history.job.ended_at.is_some();
             if sent.replace(mark) != Some(mark) {
-                let html = rendered(JobLive::of(&history, now).render());
-                let id = history.job.id;
-                let data =
-                    json!({ "now": now.millis(), "id": id, "version": mark.0, "html": html, "ended": ended });
+                let job = &history.job;
+                let html = match small {
+                    true => rendered(Card { job: Row::of(job, now) }.render()),
+                    false => rendered(JobLive::of(&history, now).render()),
+                };
+                let data = json!({ "now": now.millis(), "id": job.id, "version": mark.0, "html": html,
+                                   "ended": ended, "legal": acts::legal(job) });
                 line.event("job", None, &data).await?;
             }
             if ended {
@@ -114,13 +112,20 @@ fn rendered(html: Result<String, askama::Error>) -> Option<String> {
     html.inspect_err(|error| log::error!("a part of a page could not be rendered: {error}")).ok()
 }
 
+/// Jobs that changed of late.
+struct News {
+    rows: Vec<JobRow>,
+    /// Numbers of those the list is about.
+    fits: HashSet<i64>,
+    attempts: HashMap<String, i64>,
+    /// Names of accounts.
+    accounts: HashMap<i64, String>,
+}
+
 /// The stream of a list.
 struct List {
     store: Store,
-    customer: CustomerId,
-    filter: Filter,
-    kind: String,
-    state: String,
+    search: Search,
     /// Last version sent of each job.
     sent: HashMap<String, i64>,
     counted: Option<Instant>,
@@ -146,23 +151,33 @@ impl List {
                 None => drop(line.next(&mut changes).await?),
             }
             match self.changed(since).await {
-                Ok((rows, now)) => {
+                Ok((news, now)) => {
                     since = now;
-                    self.tell(&mut line, &rows, now).await?;
+                    self.tell(&mut line, &news, now).await?;
                 }
                 Err(error) => log::debug!("a stream of jobs could not be read: {error}"),
             }
         }
     }
 
-    async fn changed(&self, since: Micros) -> Result<(Vec<JobRow>, Micros), store::Error> {
-        let (customer, from) = (self.customer, since.minus(OVERLAP));
-        self.store.read(move |c| Ok((job::changed_since(c, customer, from, BATCH)?, view::now(c)?))).await
+    async fn changed(&self, since: Micros) -> Result<(News, Micros), store::Error> {
+        let (search, from) = (self.search.clone(), since.minus(OVERLAP));
+        let read = self.store.read(move |c| {
+            let rows = job::changed_since(c, search.customer, from, BATCH)?;
+            let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
+            let uids: Vec<String> = rows.iter().map(|row| row.uid.clone()).collect();
+            let fits = search::among(c, &search, &ids)?.into_iter().collect();
+            let attempts = search::attempts(c, &uids)?;
+            let accounts = catalog::accounts(c, search.customer, None)?;
+            let accounts = accounts.into_iter().map(|row| (row.id, row.name)).collect();
+            Ok((News { rows, fits, attempts, accounts }, view::now(c)?))
+        });
+        read.await
     }
 
-    async fn tell(&mut self, line: &mut Line, rows: &[JobRow], now: Micros) -> Result<(), Gone> {
-        let many = i64::try_from(rows.len()).is_ok_and(|n| n >= BATCH);
-        let shown: Vec<Value> = rows.iter().filter_map(|row| self.part(row, now)).collect();
+    async fn tell(&mut self, line: &mut Line, news: &News, now: Micros) -> Result<(), Gone> {
+        let many = i64::try_from(news.rows.len()).is_ok_and(|n| n >= BATCH);
+        let shown: Vec<Value> = news.rows.iter().filter_map(|row| self.part(row, news, now)).collect();
         if !shown.is_empty() || many {
             let data = json!({ "now": now.millis(), "rows": shown, "many": many });
             line.event("rows", None, &data).await?;
@@ -173,7 +188,7 @@ impl List {
     }
 
     /// A row rendered, unless this version was sent.
-    fn part(&mut self, row: &JobRow, now: Micros) -> Option<Value> {
+    fn part(&mut self, row: &JobRow, news: &News, now: Micros) -> Option<Value> {
         if self.sent.len() >= REMEMBERED {
             self.sent.clear();
         }
@@ -181,9 +196,13 @@ impl List {
             return None;
         }
         let job = Job::try_from(row.clone()).ok()?;
-        let fits = (self.filter.states.is_empty() || self.filter.states.contains(&job.state))
-            && self.filter.kind.is_none_or(|kind| kind == job.params.kind());
-        let html = rendered(RowPart { job: Row::of(&job, now) }.render())?;
+        let fits = news.fits.contains(&row.id);
+        let mut shown = Row::of(&job, now);
+        if !self.feed {
+            let account = news.accounts.get(&row.account).map_or("", String::as_str);
+            shown = shown.listed(news.attempts.get(&row.uid).copied().unwrap_or(0), account);
+        }
+        let html = rendered(RowPart { job: shown }.render())?;
         Some(json!({ "id": job.id, "version": job.version, "fits": fits, "html": html }))
     }
 
@@ -193,13 +212,14 @@ impl List {
         }
         self.counted = Some(Instant::now());
         self.owed = false;
-        let customer = self.customer;
-        let read = self
-            .store
-            .read(move |c| Ok((view::counts(c, customer)?, view::oldest_open(c, customer)?, view::now(c)?)));
-        let Ok((counts, oldest, now)) = read.await else { return Ok(()) };
-        let answer = rendered(Answer::of(&counts, oldest, now, self.feed).render());
-        let facets = Facets::of(&counts, &self.kind, &self.state);
+        let query = counted(&self.search.query);
+        let search = Search { query, ..self.search.clone() };
+        let read = self.store.read(move |c| {
+            Ok((search::counts(c, &search)?, view::counts(c, search.customer)?))
+        });
+        let Ok((some, all)) = read.await else { return Ok(()) };
+        let answer = rendered(Answer::of(&all).render());
+        let facets = Facets::of(&some, &self.search.query);
         let html = rendered(FacetsPart { facets }.render());
         line.event("counts", None, &json!({ "html": html, "answer": answer })).await
     }

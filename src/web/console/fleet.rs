@@ -7,6 +7,7 @@ use askama::Template;
 use super::frame::{Me, with};
 use super::{page, words};
 use crate::access::{Action, Resource, Verb};
+use crate::agents::{AgentView, Agents as Sessions};
 use crate::model::Micros;
 use crate::store::provisioning::agent::{self, AgentRow};
 use crate::store::provisioning::server::{self, ServerRow};
@@ -88,6 +89,7 @@ struct Servers {
     lead: String,
     servers: Vec<Server>,
     more: usize,
+    may_launch: bool,
 }
 
 /// The servers of a tenant.
@@ -101,6 +103,7 @@ pub(super) async fn servers(request: HttpRequest, state: web::Data<State>) -> Re
         let up = rows.iter().filter(|row| row.status.eq_ignore_ascii_case("running")).count();
         let shown = Servers {
             me: Me::of(&visitor, now, "servers"),
+            may_launch: visitor.principal.can(Action::new(Verb::Create, Resource::Server)),
             lead: match rows.len() {
                 0 => "There are no servers.".to_owned(),
                 n if n == up => format!("All {n} servers run."),
@@ -155,34 +158,91 @@ impl Agent {
     }
 }
 
+/// An agent with the name of its server and what its session says.
+struct Guest {
+    agent: Agent,
+    name: String,
+    icon: &'static str,
+    hue: &'static str,
+    session: &'static str,
+    trouble: String,
+}
+
+impl Guest {
+    fn of(agent: Agent, name: String, held: Option<Option<&AgentView>>) -> Self {
+        let dialled = agent.state == agent::state::ACCEPTED;
+        let (icon, hue, session) = match held {
+            Some(Some(view)) if view.connected => ("ok", "c-ok", "connected"),
+            Some(_) if dialled => ("failed", "c-bad", "away"),
+            _ => ("off", "c-idle", "not asked"),
+        };
+        let trouble = held.flatten().filter(|view| !view.connected).and_then(|view| view.trouble.as_deref());
+        Self { name, icon, hue, session, trouble: trouble.map(words::plain).unwrap_or_default(), agent }
+    }
+}
+
 #[derive(Template)]
 #[template(path = "agents.html")]
 struct Agents {
     me: Me,
     lead: String,
-    agents: Vec<Agent>,
+    /// Whether the page is there to choose whom a command is for.
+    choose: bool,
+    agents: Vec<Guest>,
+    may_launch: bool,
 }
 
 /// The agents of a tenant, newest first.
 pub(super) async fn agents(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Fault> {
+    listed(request, state, false).await
+}
+
+/// The agents that commands can be given to.
+pub(super) async fn guests(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Fault> {
+    listed(request, state, true).await
+}
+
+async fn listed(request: HttpRequest, state: web::Data<State>, choose: bool) -> Result<HttpResponse, Fault> {
     with(&request, &state, |visitor| async {
         let visitor = visitor;
-        visitor.principal.must(Action::new(Verb::Read, Resource::Server))?;
-        let customer = visitor.principal.customer;
+        let who = &visitor.principal;
+        who.must(Action::new(if choose { Verb::Execute } else { Verb::Read }, Resource::Server))?;
+        let customer = who.customer;
         let most = i64::try_from(MOST).unwrap_or(i64::MAX);
-        let read = state.store.read(move |c| Ok((agent::list(c, customer, most)?, view::now(c)?)));
-        let (rows, now) = read.await?;
-        let joined = rows.iter().filter(|row| row.state == agent::state::ACCEPTED).count();
+        let read = state.store.read(move |c| {
+            let (rows, now) = (agent::list(c, customer, most)?, view::now(c)?);
+            let ids: Vec<i64> = rows.iter().filter_map(|row| row.server).collect();
+            Ok((server::names(c, customer, &ids)?, rows, now))
+        });
+        let (names, rows, now) = read.await?;
+        let held = state.agents.as_ref().map(Sessions::connected);
+        let guest = |row: &AgentRow| {
+            let name = row.server.and_then(|id| names.iter().find(|(of, _)| *of == id));
+            let name = name.map_or_else(|| "no server yet".to_owned(), |(_, name)| words::plain(name));
+            let held = held.as_ref().map(|all| all.iter().find(|view| Some(view.server.0) == row.server));
+            Guest::of(Agent::of(row, now), name, held)
+        };
+        let joined = |row: &&AgentRow| row.state == agent::state::ACCEPTED;
+        let agents: Vec<Guest> = rows.iter().filter(|row| !choose || joined(row)).map(guest).collect();
         let shown = Agents {
-            me: Me::of(&visitor, now, "agents"),
-            lead: match rows.len() {
-                0 => "There are no agents.".to_owned(),
-                n if n == MOST => format!("{joined} of the newest {n} agents have joined."),
-                n => format!("{joined} of {n} agents have joined."),
-            },
-            agents: rows.iter().map(|row| Agent::of(row, now)).collect(),
+            me: Me::of(&visitor, now, if choose { "jobs" } else { "agents" }),
+            lead: lead(&agents, rows.len(), held.is_some()),
+            choose,
+            agents,
+            may_launch: who.can(Action::new(Verb::Create, Resource::Server)),
         };
         Ok(page(StatusCode::OK, &shown)?)
     })
     .await
+}
+
+fn lead(agents: &[Guest], known: usize, asked: bool) -> String {
+    let joined = agents.iter().filter(|guest| guest.agent.state == agent::state::ACCEPTED).count();
+    let connected = agents.iter().filter(|guest| guest.session == "connected").count();
+    let newest = if known == MOST { "the newest " } else { "" };
+    match (known, asked) {
+        (0, _) => "There are no agents.".to_owned(),
+        (n, true) => format!("{joined} of {newest}{n} agents have joined, {connected} are connected."),
+        (n, false) => format!("{joined} of {newest}{n} agents have joined."),
+    }
 }

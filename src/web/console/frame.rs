@@ -1,9 +1,11 @@
 //! What every page has: who looks, the way to the door, and the page of what went wrong.
 
+use actix_web::http::Method;
 use actix_web::{HttpRequest, HttpResponse, ResponseError as _};
 use askama::Template;
 
 use super::door::{self, Visitor};
+use super::taste::Taste;
 use super::{page, words};
 use crate::access::{Action, Resource, Verb};
 use crate::model::Micros;
@@ -14,6 +16,7 @@ use crate::web::{Fault, RequestId, State};
 pub(super) struct Me {
     pub(super) name: String,
     pub(super) csrf: String,
+    pub(super) taste: Taste,
     /// The entry of the menu this page belongs to.
     pub(super) at: &'static str,
     pub(super) sees_servers: bool,
@@ -28,6 +31,7 @@ impl Me {
         Self {
             name: words::plain(&visitor.principal.name),
             csrf: visitor.csrf.clone(),
+            taste: visitor.taste,
             at,
             sees_servers: reads(Resource::Server),
             sees_actors: reads(Resource::Customer),
@@ -43,6 +47,8 @@ struct Failed {
     me: Me,
     title: &'static str,
     text: String,
+    /// What is known to have happened.
+    known: &'static str,
     request: String,
 }
 
@@ -73,8 +79,26 @@ where
             };
             page(
                 status,
-                &Failed { me, title, text: words::plain(problem.detail()), request: id.0.to_string() },
+                &Failed {
+                    me,
+                    title,
+                    text: words::plain(problem.detail()),
+                    known: known(request, &problem),
+                    request: id.0.to_string(),
+                },
             )
         }
+    }
+}
+
+/// What happened to a form that was answered with a problem.
+fn known(request: &HttpRequest, problem: &Problem) -> &'static str {
+    match (request.method() == Method::POST, problem.status().as_u16()) {
+        (false, _) => "",
+        (true, 503) if problem.detail().contains("unknown") => {
+            "It may have been submitted. Look at the list of jobs; sending the same form again makes no second job."
+        }
+        (true, 500) => "It may have been submitted. Look at the list of jobs before you send it again.",
+        (true, _) => "Nothing was submitted.",
     }
 }

@@ -4,14 +4,16 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 
-use super::door::{self, Visitor};
+use super::acts::{self, Act};
+use super::bars::Bars;
+use super::door::Visitor;
 use super::frame::{Me, with};
 use super::show::{self, JobLive, Row, Timeline};
 use super::{page, see_other, words};
 use crate::access::{Action, Resource, Verb};
 use crate::model::CustomerId;
 use crate::store::provisioning::job::History;
-use crate::store::provisioning::view;
+use crate::store::provisioning::{agent as agents, view};
 use crate::web::rest::{Problem, jobs as api};
 use crate::web::{Fault, State};
 
@@ -19,13 +21,13 @@ use crate::web::{Fault, State};
 const OUTPUT: usize = 64 * 1024;
 
 /// A piece of output, ready to be shown, and where it goes on.
-struct Piece {
-    text: String,
-    next: i64,
+pub(super) struct Piece {
+    pub(super) text: String,
+    pub(super) next: i64,
 }
 
 impl Piece {
-    fn of(bytes: &[u8]) -> Self {
+    pub(super) fn of(bytes: &[u8]) -> Self {
         let next = i64::try_from(bytes.len()).unwrap_or(0);
         let text = String::from_utf8_lossy(bytes);
         // Line by line, because one piece may be longer than a shown text may be.
@@ -38,16 +40,21 @@ impl Piece {
 struct JobPage {
     me: Me,
     job: Row,
-    best: Option<String>,
+    best: String,
     banner: &'static str,
     facts: Vec<show::Fact>,
+    bars: Bars,
     entries: Vec<show::Line>,
     evidence: Vec<show::Seen>,
+    acts: Vec<Act>,
+    csrf: String,
     has_output: bool,
     command: String,
     stdout: Piece,
     stderr: Piece,
-    cancel: bool,
+    /// The command line that gives the same.
+    same: String,
+    agent: Option<i64>,
 }
 
 /// One job.
@@ -55,31 +62,36 @@ pub(super) async fn job(request: HttpRequest, state: web::Data<State>) -> Result
     with(&request, &state, |visitor| async {
         let visitor = visitor;
         let history = found(&request, &state, &visitor).await?;
-        let uid = history.job.uid;
+        let (uid, server) = (history.job.uid, history.job.server);
         let read = state.store.read(move |c| {
+            let agent = server.map(|id| agents::by_server(c, id)).transpose()?.flatten();
             Ok((
                 view::now(c)?,
                 view::output(c, uid, "stdout", 0, OUTPUT)?,
                 view::output(c, uid, "stderr", 0, OUTPUT)?,
+                agent.map(|agent| agent.id),
             ))
         });
-        let (now, stdout, stderr) = read.await?;
+        let (now, stdout, stderr, agent) = read.await?;
         let command = show::command(&history.job);
-        let open = history.job.ended_at.is_none() && history.job.cancel_by.is_none();
-        let JobLive { job, best, banner, facts, entries, evidence } = JobLive::of(&history, now);
+        let JobLive { job, best, banner, facts, bars, entries, evidence, .. } = JobLive::of(&history, now);
         let shown = JobPage {
             me: Me::of(&visitor, now, "jobs"),
+            acts: acts::of(&history.job, &visitor),
+            csrf: visitor.csrf.clone(),
+            same: acts::command(&history.job),
             job,
             best,
             banner,
             facts,
+            bars,
             entries,
             evidence,
             has_output: command.is_some(),
             command: command.unwrap_or_default(),
             stdout: Piece::of(&stdout),
             stderr: Piece::of(&stderr),
-            cancel: open && visitor.principal.can(Action::new(Verb::Cancel, Resource::Job)),
+            agent,
         };
         Ok(page(StatusCode::OK, &shown)?)
     })
@@ -114,23 +126,6 @@ pub(super) async fn output(request: HttpRequest, state: web::Data<State>) -> Res
         let bytes =
             state.store.read(move |c| view::output(c, uid, window.stream, window.from, window.limit)).await?;
         Ok(api::raw(window.from, bytes))
-    })
-    .await
-}
-
-/// Asks for a cancel, then shows the job.
-pub(super) async fn cancel(
-    request: HttpRequest,
-    payload: web::Payload,
-    state: web::Data<State>,
-) -> Result<HttpResponse, Fault> {
-    with(&request, &state, |visitor| async {
-        let visitor = visitor;
-        door::with_csrf(&request, payload, &state, &visitor).await?;
-        visitor.principal.must(Action::new(Verb::Cancel, Resource::Job))?;
-        let id = api::id_of(&request)?;
-        state.registry.cancel(visitor.principal.customer, id, visitor.principal.name.clone()).await?;
-        Ok(see_other(&format!("/jobs/{id}")))
     })
     .await
 }

@@ -2,9 +2,11 @@
 
 use askama::Template;
 
+use super::acts::Act;
+use super::bars::{self, Bars};
 use super::words::{self, Look};
 use crate::jobs::timeline::{self, Entry};
-use crate::model::{JobParams, JobState, Micros};
+use crate::model::{AttemptOutcome, JobParams, JobState, Micros};
 use crate::store::provisioning::job::{Evidence, History, Job};
 
 /// A job in a list and at the head of its page.
@@ -23,9 +25,19 @@ pub(super) struct Row {
     pub(super) since_ms: String,
     pub(super) time: String,
     pub(super) time_title: &'static str,
+    /// Whether it stands in a list that can be acted on.
+    pub(super) listed: bool,
+    pub(super) attempts: i64,
+    pub(super) account: String,
 }
 
 impl Row {
+    /// The same with what only the list of jobs shows.
+    pub(super) fn listed(self, attempts: i64, account: &str) -> Self {
+        let account = words::plain(format!("{} {account}", self.account).trim_end());
+        Self { listed: true, attempts, account, ..self }
+    }
+
     pub(super) fn of(job: &Job, now: Micros) -> Self {
         let ended = job.ended_at;
         let look = words::look(job.state);
@@ -52,7 +64,14 @@ impl Row {
             created_clock: words::clock(job.created_at),
             since_ms: if ended.is_some() { String::new() } else { job.created_at.millis().to_string() },
             time: words::took(ended.unwrap_or(now).since(job.created_at)),
-            time_title: if ended.is_some() { "from submit to end" } else { "since it was submitted" },
+            time_title: match (ended.is_some(), job.claimed_at.is_some()) {
+                (true, _) => "from submit to end",
+                (false, true) => "since it was submitted",
+                (false, false) => "has waited",
+            },
+            listed: false,
+            attempts: 0,
+            account: job.account.to_string(),
         }
     }
 }
@@ -61,6 +80,13 @@ impl Row {
 #[derive(Template)]
 #[template(path = "row.html")]
 pub(super) struct RowPart {
+    pub(super) job: Row,
+}
+
+/// How a job is, small, beside what it writes.
+#[derive(Template)]
+#[template(path = "job_card.html")]
+pub(super) struct Card {
     pub(super) job: Row,
 }
 
@@ -122,11 +148,16 @@ pub(super) struct Seen {
 #[template(path = "job_live.html")]
 pub(super) struct JobLive {
     pub(super) job: Row,
-    pub(super) best: Option<String>,
+    pub(super) best: String,
     pub(super) banner: &'static str,
     pub(super) facts: Vec<Fact>,
+    pub(super) bars: Bars,
     pub(super) entries: Vec<Line>,
     pub(super) evidence: Vec<Seen>,
+    /// What can be done about it; none in a part that is sent to a page, which keeps what it has.
+    pub(super) acts: Vec<Act>,
+    /// The mark of the session, for the forms of `acts`.
+    pub(super) csrf: String,
 }
 
 impl JobLive {
@@ -134,7 +165,10 @@ impl JobLive {
         let job = &history.job;
         Self {
             job: Row::of(job, now),
-            best: best(job),
+            best: best(history),
+            bars: bars::of(history, now),
+            acts: Vec::new(),
+            csrf: String::new(),
             banner: banner(job.state),
             facts: facts(job, now),
             entries: lines(history),
@@ -143,15 +177,20 @@ impl JobLive {
     }
 }
 
-/// The best end that is still possible, where it is no longer "complete".
-fn best(job: &Job) -> Option<String> {
+/// The best end that is still possible, and why, where it is no longer "complete" or cannot be known.
+fn best(history: &History) -> String {
+    let job = &history.job;
     if job.ended_at.is_some() {
-        return None;
+        return String::new();
     }
+    let open = history.attempts.iter().any(|attempt| attempt.outcome == AttemptOutcome::Open);
     match (&job.cancel_by, job.undo_begun) {
-        (Some(who), _) => Some(format!("will end cancelled: asked by {}", words::plain(who))),
-        (None, true) => Some("will end failed: what was made is being taken back".to_owned()),
-        (None, false) => None,
+        (Some(who), _) => format!("will end cancelled: asked by {}", words::plain(who)),
+        (None, true) => "will end failed: what was made is being taken back".to_owned(),
+        (None, false) if job.state == JobState::Quarantined && open => {
+            "best end still possible: complete, if its call turns out to have taken effect".to_owned()
+        }
+        (None, false) => "best end still possible: complete".to_owned(),
     }
 }
 
@@ -221,14 +260,17 @@ fn seen(seen: &Evidence) -> Seen {
 /// The command of a job that runs one, for people.
 pub(super) fn command(job: &Job) -> Option<String> {
     match &job.params {
-        JobParams::RunCommand(params) => Some(words::plain(&params.argv.join(" "))),
+        JobParams::RunCommand(params) => {
+            let argv: Vec<String> = params.argv.iter().map(|arg| words::shell(arg)).collect();
+            Some(words::plain(&argv.join(" ")))
+        }
         _ => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{JobLive, Row, RowPart, Timeline, lines, tail};
+    use super::{Card, JobLive, Row, RowPart, Timeline, lines, tail};
     use crate::jobs::timeline::samples;
     use crate::model::{Micros, Verdict};
     use crate::store::provisioning::job::Evidence;
@@ -257,6 +299,7 @@ mod tests {
             made_at: Micros(50),
         });
         history.attempts[0].evidence = HOSTILE.to_owned();
+        history.attempts[0].step = HOSTILE.to_owned();
         history.watches[0].target = HOSTILE.to_owned();
         history
     }
@@ -267,7 +310,8 @@ mod tests {
         let live = JobLive::of(&history, Micros(100)).render().expect("renders");
         let row = RowPart { job: Row::of(&history.job, Micros(100)) }.render().expect("renders");
         let story = Timeline { entries: lines(&history) }.render().expect("renders");
-        for html in [live, row, story] {
+        let card = Card { job: Row::of(&history.job, Micros(100)) }.render().expect("renders");
+        for html in [live, row, story, card] {
             for bad in ["<script", "<img", "\u{202e}", "\u{1b}"] {
                 assert!(!html.contains(bad), "{bad:?} in {html}");
             }

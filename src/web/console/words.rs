@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::model::{JobState, Micros};
+use crate::store::provisioning::search::COUNTED;
 
 /// How a state looks: shape first, word second, hue last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +80,13 @@ pub(super) fn clock(at: Micros) -> String {
     at.rfc3339().chars().skip(11).take(8).collect()
 }
 
+/// Time of day for today, with the day for any other.
+pub(super) fn moment(at: Micros) -> String {
+    let (text, today) = (at.rfc3339(), Micros::wall().rfc3339());
+    let day = |text: &str| text.chars().take(10).collect::<String>();
+    if day(&text) == day(&today) { clock(at) } else { format!("{} {}", day(&text), clock(at)) }
+}
+
 /// Time of day, to the millisecond.
 pub(super) fn clock_ms(at: Micros) -> String {
     at.rfc3339().chars().skip(11).take(12).collect()
@@ -107,6 +115,16 @@ pub(super) fn plain(text: &str) -> String {
     shown
 }
 
+/// A word as a shell reads it back.
+pub(super) fn shell(text: &str) -> String {
+    let bare = |c: char| c.is_ascii_alphanumeric() || "_./:=@%+,-".contains(c);
+    if !text.is_empty() && text.chars().all(bare) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
+}
+
 /// Thousands apart, for counts.
 pub(super) fn count(n: i64) -> String {
     let digits = n.to_string();
@@ -120,9 +138,28 @@ pub(super) fn count(n: i64) -> String {
     })
 }
 
+/// A count that is exact up to a bound.
+pub(super) fn about(n: i64) -> String {
+    if n > COUNTED { format!("over {}", count(COUNTED)) } else { count(n) }
+}
+
+/// Text as a value in an address.
+pub(super) fn escaped(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut done, byte| {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b':' | b',' | b'*' => {
+                done.push(char::from(byte));
+            }
+            b' ' => done.push('+'),
+            _ => done.push_str(&format!("%{byte:02X}")),
+        }
+        done
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{clock, clock_ms, count, look, plain, took};
+    use super::{about, clock, clock_ms, count, escaped, look, plain, shell, took};
     use crate::model::{JobState, Micros};
     use std::time::Duration;
 
@@ -145,6 +182,8 @@ mod tests {
     #[test]
     fn counts_and_clocks_read_well() {
         assert_eq!([0, 999, 1000, 1_204_377].map(count), ["0", "999", "1,000", "1,204,377"]);
+        assert_eq!([10_000, 10_001].map(about), ["10,000", "over 10,000"]);
+        assert_eq!(escaped("state:a,b -\"ü\"&*"), "state:a,b+-%22%C3%BC%22%26*");
         let at = Micros(1_357_680_562_733_000);
         assert_eq!((clock(at).as_str(), clock_ms(at).as_str()), ("21:29:22", "21:29:22.733"));
     }
@@ -154,6 +193,14 @@ mod tests {
         let looks: std::collections::HashSet<_> =
             JobState::ALL.iter().map(|state| (look(*state).icon, look(*state).word)).collect();
         assert_eq!(looks.len(), JobState::ALL.len());
+    }
+
+    #[test]
+    fn a_shell_reads_back_what_was_meant() {
+        assert_eq!(
+            ["/bin/ls", "a b", "it's", "", "$(x)"].map(shell),
+            ["/bin/ls", "'a b'", "'it'\\''s'", "''", "'$(x)'"]
+        );
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub(super) async fn get(call: Call) -> Result<Vec<Value>, Fault> {
     let customer = call.customer();
     let rows = match (&call.id, call.number()) {
         (None, _) => {
-            let filter = Filter { limit: MOST, ..Filter::default() };
+            let filter = Filter { server: None, limit: MOST };
             call.read(move |c| job::list(c, customer, &filter)).await?
         }
         (Some(_), None) => Vec::new(),

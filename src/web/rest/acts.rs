@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use super::jobs::{find, id_of, query};
 use super::submit::{self, Plain, Terms, body};
 use super::{LONGEST_JOB, Problem, admit, reader, show};
-use crate::access::{Action, Resource, Verb};
+use crate::access::{Action, Principal, Resource, Verb};
 use crate::model::{JobId, JobState, Micros};
 use crate::registry::Resolve;
+use crate::store::provisioning::accept::Entry;
 use crate::store::provisioning::job::Job;
 use crate::store::provisioning::sequence::Sequence;
 use crate::store::provisioning::view;
@@ -19,7 +20,7 @@ use crate::web::{Fault, State};
 /// Longest description of a job, in characters.
 const LONGEST_DESCRIPTION: usize = 255;
 /// How a person may say that a job ended.
-const OUTCOMES: [JobState; 4] =
+pub(in crate::web) const OUTCOMES: [JobState; 4] =
     [JobState::Complete, JobState::Failed, JobState::Cancelled, JobState::Unresolved];
 
 /// Why a job makes no step now, or how it ended: one sentence with its machine code.
@@ -121,26 +122,41 @@ async fn retried(
     let mut fields = body(&bytes, "{\"deadlineSeconds\": …} or nothing")?;
     let terms = Terms::read(&mut fields)?;
     fields.end()?;
-    let id = id_of(request)?;
-    let job = find(state, caller.principal.customer, id).await?.job;
-    caller.principal.must(submit::action(job.params.kind()))?;
+    let plain = again(state, &caller.principal, id_of(request)?, terms).await?;
+    submit::durable(state, &caller, plain).await
+}
+
+/// The same as an ended job once more, ready to be made durable.
+async fn again(state: &State, who: &Principal, id: JobId, terms: Terms) -> Result<Plain, Problem> {
+    let job = find(state, who.customer, id).await?.job;
+    who.must(submit::action(job.params.kind()))?;
     if job.ended_at.is_none() {
         let text =
             format!("job {id} is {} and goes on; only an ended job is retried, cancel it first", job.state);
         return Err(Fault::conflict(text).into());
     }
-    if job.account != caller.principal.account {
+    if job.account != who.account {
         let text = format!("job {id} used account {}; retry it with a key of that account", job.account);
         return Err(Fault::conflict(text).into());
     }
-    let plain = Plain {
+    Ok(Plain {
         description: described(&job.description, id),
         delay: terms.delay,
         limit: terms.limit.unwrap_or_else(|| given(&job)),
         priority: terms.priority.unwrap_or(job.priority),
         params: job.params,
-    };
-    submit::durable(state, &caller, plain).await
+    })
+}
+
+/// A retry as the console asks for it.
+pub(in crate::web) async fn repeat(
+    state: &State,
+    who: &Principal,
+    entry: Entry,
+    id: JobId,
+) -> Result<Job, Problem> {
+    let plain = again(state, who, id, Terms::default()).await?;
+    submit::stored(state, who, entry, plain).await
 }
 
 /// The time the first job was given.
@@ -171,22 +187,26 @@ async fn resolved(
     state: &State,
 ) -> Result<HttpResponse, Problem> {
     let (caller, bytes) = admit(request, payload, state, Action::new(Verb::Update, Resource::Job)).await?;
-    let (outcome, reason) = said(&bytes)?;
     let id = id_of(request)?;
-    let ask = Resolve {
-        entry: caller.entry(),
-        id,
-        person: caller.principal.person,
-        outcome,
-        reason,
-        audit: state.sequencer.next(Sequence::Audit).await?,
-    };
-    state.registry.resolve(ask).await?;
+    word(state, &caller.principal, caller.entry(), (id, said(&bytes)?)).await?;
     let history = find(state, caller.principal.customer, id).await?;
     Ok(HttpResponse::Ok().json(show::history(&history)))
 }
 
-fn said(bytes: &[u8]) -> Result<(JobState, String), Problem> {
+/// Writes a person's word on a job: how it ended, and how they know.
+pub(in crate::web) async fn word(
+    state: &State,
+    who: &Principal,
+    entry: Entry,
+    (id, (outcome, reason)): (JobId, (JobState, String)),
+) -> Result<(), Problem> {
+    let audit = state.sequencer.next(Sequence::Audit).await?;
+    let ask = Resolve { entry, id, person: who.person, outcome, reason, audit };
+    Ok(state.registry.resolve(ask).await?)
+}
+
+/// Reads an outcome with its reason.
+pub(in crate::web) fn said(bytes: &[u8]) -> Result<(JobState, String), Problem> {
     let mut fields = body(bytes, "{\"outcome\": \"failed\", \"reason\": …}")?;
     let word = fields.needed_text("outcome", 64)?;
     let reason = fields.needed_text("reason", 1024)?;

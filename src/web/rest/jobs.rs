@@ -7,9 +7,11 @@ use serde_json::{Value, json};
 use super::fields::nearest;
 use super::{Problem, reader, show};
 use crate::access::Resource;
-use crate::model::{CustomerId, JobId, JobState, ServerId};
+use crate::model::query::{Field, Query, Refused};
+use crate::model::{CustomerId, JobId};
 use crate::registry;
-use crate::store::provisioning::job::{self, Filter, History, Job};
+use crate::store::provisioning::job::{self, History, Job};
+use crate::store::provisioning::search::{self, Search};
 use crate::store::provisioning::view;
 use crate::web::State;
 
@@ -46,40 +48,37 @@ fn number(name: &str, value: &str, least: i64, most: i64) -> Result<i64, Problem
     })
 }
 
-/// Reads the filter of a list. `open` stands for every state that is no end.
-pub(in crate::web) fn filter(pairs: &[(String, String)]) -> Result<Filter, Problem> {
-    let mut filter = Filter { limit: 50, ..Filter::default() };
+/// Which jobs a list shows.
+#[derive(Clone, Debug, Default)]
+pub(in crate::web) struct Asked {
+    pub(in crate::web) query: Query,
+    pub(in crate::web) before: Option<JobId>,
+    pub(in crate::web) limit: i64,
+}
+
+/// The parameters of a list. `state`, `kind` and `server` say the same as the terms of that name in `q`.
+const LISTED: [&str; 6] = ["q", "state", "kind", "server", "before", "limit"];
+
+/// Reads what a list is asked for.
+pub(in crate::web) fn asked(pairs: &[(String, String)]) -> Result<Asked, Problem> {
+    let mut asked = Asked { limit: 50, ..Asked::default() };
     for (name, value) in pairs {
+        let term = |field| asked.query.clone().and(field, value);
+        let refused = |refused: Refused| Problem::field(name, refused.to_string());
         match name.as_str() {
-            "state" => filter.states.extend(states(value)?),
-            "kind" => {
-                let kind = value
-                    .parse()
-                    .map_err(|e: crate::model::InvalidKind| Problem::field("kind", e.to_string()))?;
-                filter.kind = Some(kind);
+            "q" => {
+                let typed: Query = value.parse().map_err(refused)?;
+                asked.query.terms.extend(typed.terms);
             }
-            "server" => filter.server = Some(ServerId(number(name, value, 1, i64::MAX)?)),
-            "before" => filter.before = Some(JobId(number(name, value, 1, i64::MAX)?)),
-            "limit" => filter.limit = number(name, value, 1, MOST)?,
+            "state" => asked.query = term(Field::State).map_err(refused)?,
+            "kind" => asked.query = term(Field::Kind).map_err(refused)?,
+            "server" => asked.query = term(Field::Server).map_err(refused)?,
+            "before" => asked.before = Some(JobId(number(name, value, 1, i64::MAX)?)),
+            "limit" => asked.limit = number(name, value, 1, MOST)?,
             _ => {}
         }
     }
-    Ok(filter)
-}
-
-fn states(value: &str) -> Result<Vec<JobState>, Problem> {
-    let mut found = Vec::new();
-    for word in value.split(',') {
-        if word == "open" {
-            found.extend(JobState::ALL.iter().filter(|state| !state.is_end()));
-            continue;
-        }
-        let state = word.parse().map_err(|e: crate::model::InvalidWord| {
-            Problem::field("state", format!("{e}, and open for all before an end"))
-        })?;
-        found.push(state);
-    }
-    Ok(found)
+    Ok(asked)
 }
 
 /// A tenant's jobs, newest first.
@@ -97,15 +96,13 @@ async fn listed(
     state: &State,
 ) -> Result<HttpResponse, Problem> {
     let caller = reader(request, payload, state, Resource::Job).await?;
-    let filter = filter(&query(request, &["state", "kind", "server", "before", "limit"])?)?;
-    let customer = caller.principal.customer;
-    let limit = filter.limit;
-    let rows = state.store.read(move |c| job::list(c, customer, &filter)).await?;
-    let jobs: Vec<Job> = rows.into_iter().map(Job::try_from).collect::<Result<_, _>>()?;
-    let full = i64::try_from(jobs.len()).unwrap_or(i64::MAX) >= limit;
-    let before = jobs.last().filter(|_| full).map(|job| job.id);
+    let Asked { query, before, limit } = asked(&query(request, &LISTED)?)?;
+    let search =
+        Search { customer: caller.principal.customer, person: caller.principal.person, query, scope: None };
+    let found = state.store.read(move |c| search::page(c, &search, before, limit)).await?;
+    let jobs: Vec<Job> = found.rows.into_iter().map(Job::try_from).collect::<Result<_, _>>()?;
     let shown: Vec<Value> = jobs.iter().map(show::job).collect();
-    Ok(HttpResponse::Ok().json(json!({ "jobs": shown, "before": before })))
+    Ok(HttpResponse::Ok().json(json!({ "jobs": shown, "before": found.before })))
 }
 
 /// The number in a path such as `/jobs/{id}`.
@@ -208,34 +205,36 @@ pub(in crate::web) fn window(pairs: &[(String, String)]) -> Result<Window, Probl
 
 #[cfg(test)]
 mod tests {
-    use super::{Window, filter, query, window};
-    use crate::model::{JobId, JobKind, JobState, ServerId};
+    use super::{LISTED, Window, asked, query, window};
+    use crate::model::JobId;
     use actix_web::test::TestRequest;
 
     fn pairs(text: &str) -> Result<Vec<(String, String)>, super::Problem> {
         let request = TestRequest::with_uri(&format!("/x?{text}")).to_http_request();
-        query(&request, &["state", "kind", "server", "before", "limit", "stream", "from"])
+        query(&request, &[&LISTED[..], &["stream", "from"]].concat())
     }
 
     #[test]
-    fn lists_are_filtered_and_bounded() {
-        let found = filter(&pairs("state=open,failed&kind=noop&server=3&before=9&limit=500").expect("known"))
-            .expect("good");
-        assert_eq!(found.states.len(), 6);
-        assert!(found.states.contains(&JobState::Failed) && !found.states.contains(&JobState::Complete));
-        assert_eq!((found.kind, found.server), (Some(JobKind::Noop), Some(ServerId(3))));
+    fn lists_are_searched_and_bounded() {
+        let found = asked(
+            &pairs("q=-class:auth&state=open,failed&kind=noop&server=3&before=9&limit=500").expect("known"),
+        )
+        .expect("good");
+        assert_eq!(found.query.to_string(), "-class:auth state:open,failed kind:noop server:3");
         assert_eq!((found.before, found.limit), (Some(JobId(9)), 500));
-        for (bad, said) in [
-            ("limit=501", "1 to 500"),
-            ("limit=-1", "1 to 500"),
-            ("state=done", "queued"),
-            ("kind=x", "known kinds"),
-            ("server=web", "whole number"),
-            ("before=", "whole number"),
-            ("stat=open", "did you mean state?"),
+        for (bad, field, said) in [
+            ("limit=501", "limit", "1 to 500"),
+            ("limit=-1", "limit", "1 to 500"),
+            ("state=done", "state", "queued"),
+            ("kind=x", "kind", "noop"),
+            ("server=web", "server", "number"),
+            ("before=", "before", "whole number"),
+            ("q=stat:failed", "q", "did you mean state?"),
+            ("stat=open", "stat", "did you mean state?"),
         ] {
-            let problem = pairs(bad).and_then(|pairs| filter(&pairs)).expect_err(bad);
+            let problem = pairs(bad).and_then(|pairs| asked(&pairs)).expect_err(bad);
             assert!(problem.detail().contains(said), "{bad}: {problem}");
+            assert_eq!(problem.at_fault(), Some(field), "{bad}");
         }
     }
 

@@ -15,7 +15,7 @@ const LONGEST_NAME: usize = 128;
 /// Longest user data, which is what providers take.
 const LONGEST_USER_DATA: usize = 16 * 1024;
 /// Things with another status are not chosen.
-const USABLE: [&str; 2] = ["ACTIVE", "AVAILABLE"];
+pub(in crate::web) const USABLE: [&str; 2] = ["ACTIVE", "AVAILABLE"];
 
 /// What a client asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,13 +35,13 @@ pub(super) struct Wish {
 
 /// What the tenant has.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Catalog {
-    pub(super) account: Option<AccountRow>,
-    pub(super) regions: Vec<RegionRow>,
-    pub(super) data_centers: Vec<DataCenterRow>,
-    pub(super) products: Vec<ProductRow>,
-    pub(super) images: Vec<ImageRow>,
-    pub(super) budgets: Vec<BillingCodeRow>,
+pub(in crate::web) struct Catalog {
+    pub(in crate::web) account: Option<AccountRow>,
+    pub(in crate::web) regions: Vec<RegionRow>,
+    pub(in crate::web) data_centers: Vec<DataCenterRow>,
+    pub(in crate::web) products: Vec<ProductRow>,
+    pub(in crate::web) images: Vec<ImageRow>,
+    pub(in crate::web) budgets: Vec<BillingCodeRow>,
 }
 
 impl Wish {

@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 use super::jobs::query;
 use super::{Problem, reader, show};
 use crate::access::Resource;
-use crate::store::provisioning::{agent, server};
+use crate::model::{CustomerId, ServerId};
+use crate::store::provisioning::{agent, job, server};
+use crate::supervision::Snapshot;
 use crate::web::State;
 
 /// Most agents in one answer.
@@ -69,20 +71,109 @@ pub(super) async fn actors(
     payload: web::Payload,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
-    bare(&request, payload, &state, Resource::Customer).await.map_err(|problem| problem.of(&request))?;
-    Ok(HttpResponse::Ok().json(actors_of(&state)))
+    let found = async {
+        reader(&request, payload, &state, Resource::Customer).await?;
+        let pairs = query(&request, &["kind"])?;
+        let kind = pairs.first().map(|(_, kind)| kind.as_str());
+        known_kind(&state, kind)?;
+        Ok(actors_of(&state, kind))
+    };
+    let found = found.await.map_err(|problem: Problem| problem.of(&request))?;
+    Ok(HttpResponse::Ok().json(found))
 }
 
-/// Actors and arbiters as JSON.
-pub(in crate::web) fn actors_of(state: &State) -> Value {
-    let actors: Vec<Value> = state.supervisor.snapshots().iter().map(show::actor).collect();
+/// Refuses a kind that no actor ever had.
+pub(in crate::web) fn known_kind(state: &State, kind: Option<&str>) -> Result<(), Problem> {
+    let kinds = state.supervisor.kinds();
+    let known: Vec<&str> = kinds.iter().map(|kind| kind.kind).collect();
+    match kind.filter(|kind| !known.contains(kind)) {
+        None => Ok(()),
+        Some(kind) => {
+            let shown: String = kind.chars().take(40).collect();
+            let text = format!("no actor is of kind \"{shown}\"; known are {}", known.join(", "));
+            Err(Problem::field("kind", text))
+        }
+    }
+}
+
+/// Actors, those of one kind or all, with the sums of their kinds and the arbiters, as JSON.
+pub(in crate::web) fn actors_of(state: &State, kind: Option<&str>) -> Value {
+    let snapshots = state.supervisor.snapshots();
+    let wanted = snapshots.iter().filter(|actor| kind.is_none_or(|kind| actor.kind == kind));
+    let actors: Vec<Value> = wanted.map(show::actor).collect();
+    let kinds: Vec<Value> = state.supervisor.kinds().iter().map(show::kind).collect();
     let arbiters: Vec<Value> = state
         .supervisor
         .arbiters()
         .iter()
         .map(|arbiter| json!({ "name": arbiter.name, "lagMs": arbiter.lag_ms, "red": arbiter.red }))
         .collect();
-    json!({ "actors": actors, "arbiters": arbiters })
+    json!({ "actors": actors, "kinds": kinds, "arbiters": arbiters })
+}
+
+/// What an actor works for, as far as a tenant may know.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(in crate::web) struct Works {
+    /// The job, with its fence.
+    pub(in crate::web) job: Option<(i64, i64)>,
+    /// The server whose agent it speaks with.
+    pub(in crate::web) server: Option<i64>,
+}
+
+/// The actor a path names, with what it works for.
+pub(in crate::web) async fn actor_of(
+    request: &HttpRequest,
+    state: &State,
+    customer: CustomerId,
+) -> Result<(Snapshot, Works), Problem> {
+    let (kind, key) = (request.match_info().query("kind"), request.match_info().query("key"));
+    let found = state.supervisor.snapshots().into_iter().rev().find(|a| a.kind == kind && a.key == key);
+    let actor = found.ok_or_else(|| {
+        let shown: String = format!("{kind}/{key}").chars().take(100).collect();
+        let text = format!(
+            "there is no actor {shown}; it may have ended, list those there are with GET /api/v1/actors"
+        );
+        Problem::absent("key", text)
+    })?;
+    let mut works = Works::default();
+    match actor.kind {
+        "job" => {
+            if let Ok(uid) = actor.key.parse() {
+                let row = state.store.read(move |c| job::by_uid(c, uid)).await?;
+                works.job = row.filter(|row| row.customer == customer.0).map(|row| (row.id, row.epoch));
+            }
+        }
+        "agent" => {
+            let id: Option<i64> = actor.key.split('#').next().and_then(|id| id.parse().ok());
+            if let Some(id) = id {
+                let row = state.store.read(move |c| server::by_id(c, customer, ServerId(id))).await?;
+                works.server = row.map(|row| row.id);
+            }
+        }
+        _ => {}
+    }
+    Ok((actor, works))
+}
+
+/// One actor.
+pub(super) async fn actor(
+    request: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
+    let found = async {
+        let caller = reader(&request, payload, &state, Resource::Customer).await?;
+        query(&request, &[])?;
+        actor_of(&request, &state, caller.principal.customer).await
+    };
+    let (actor, works) = found.await.map_err(|problem| problem.of(&request))?;
+    let mut shown = show::actor(&actor);
+    if let Some(fields) = shown.as_object_mut() {
+        fields.insert("job".to_owned(), json!(works.job.map(|(id, _)| id)));
+        fields.insert("epoch".to_owned(), json!(works.job.map(|(_, epoch)| epoch)));
+        fields.insert("server".to_owned(), json!(works.server));
+    }
+    Ok(HttpResponse::Ok().json(shown))
 }
 
 /// How this process is.

@@ -1,12 +1,12 @@
 //! The native API, `/api/v1`: JSON with names in camel case, native signatures, problems as problem+json.
 
-mod acts;
+pub(super) mod acts;
 #[cfg(test)]
 mod acts_tests;
 mod events;
 mod fields;
 pub(super) mod jobs;
-mod launch;
+pub(super) mod launch;
 pub(super) mod lists;
 mod openapi;
 mod problem;
@@ -24,7 +24,8 @@ use actix_web::{HttpRequest, HttpResponse, Route, web};
 pub use problem::Problem;
 
 use super::auth::{self, Caller};
-use super::{State, body, routes};
+use super::{RequestId, State, body, routes};
+use crate::access::signature::native;
 use crate::access::{Action, Resource, Verb};
 
 /// Method, path below `/api/v1`, handler.
@@ -54,6 +55,7 @@ const ROUTES: &[Line] = &[
     ("POST", "/agents/{server}/commands", |route| route.to(things::command)),
     // --- this process, this API
     ("GET", "/actors", |route| route.to(lists::actors)),
+    ("GET", "/actors/{kind}/{key}", |route| route.to(lists::actor)),
     ("GET", "/health", |route| route.to(lists::health)),
     ("GET", "/openapi.json", |route| route.to(openapi::document)),
 ];
@@ -64,7 +66,9 @@ pub fn configure(config: &mut web::ServiceConfig) {
     for (method, path, handled) in ROUTES {
         // A method that is none would be a route that nobody reaches; the table's test asks for each.
         if let Ok(method) = Method::from_bytes(method.as_bytes()) {
-            scope = scope.route(path, handled(web::method(method)));
+            // The key of an actor may hold slashes.
+            let path = path.replace("{key}", "{key:.+}");
+            scope = scope.route(&path, handled(web::method(method)));
         }
     }
     config.service(scope.default_service(web::route().to(unknown)));
@@ -85,9 +89,23 @@ async fn admit(
     action: Action,
 ) -> Result<(Caller, web::Bytes), Problem> {
     let bytes = body::read(request, payload, state.limits.body, state.limits.body_deadline).await?;
-    let caller = auth::native(request, &bytes, state).await?;
+    let caller = caller(request, &bytes, state).await?;
     caller.principal.must(action)?;
     Ok((caller, bytes))
+}
+
+/// Who asks: by signature; for a read without one, also by a session of the console, so that a link on a page shows
+/// what the API says of the same thing.
+async fn caller(request: &HttpRequest, bytes: &[u8], state: &State) -> Result<Caller, Problem> {
+    let unsigned = !request.headers().contains_key(native::KEY_HEADER);
+    if request.method() == Method::GET
+        && unsigned
+        && let Some(principal) = super::console::person(request, state).await?
+    {
+        let request = RequestId::of(request).0;
+        return Ok(Caller { principal, request, replay: None, idem: None, repeat_by_key: false });
+    }
+    Ok(auth::native(request, bytes, state).await?)
 }
 
 /// The same for a read.

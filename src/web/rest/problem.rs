@@ -16,7 +16,17 @@ pub struct Problem {
     code: &'static str,
     detail: String,
     field: Option<String>,
+    more: Option<Box<More>>,
     request: Option<RequestId>,
+}
+
+/// Faults of several fields.
+#[derive(Debug)]
+struct More {
+    /// What is said about the first.
+    first: String,
+    /// The other fields, each with what is said about it.
+    others: Vec<(String, String)>,
 }
 
 impl Problem {
@@ -28,6 +38,7 @@ impl Problem {
             code: "bad-field",
             detail: detail.into(),
             field: Some(field.into()),
+            more: None,
             request: None,
         }
     }
@@ -48,8 +59,29 @@ impl Problem {
     /// This problem, telling of another one too.
     #[must_use]
     pub fn and(mut self, other: &Self) -> Self {
+        let more = self
+            .more
+            .get_or_insert_with(|| Box::new(More { first: self.detail.clone(), others: Vec::new() }));
+        more.others
+            .extend(other.faults().iter().map(|(field, said)| ((*field).to_owned(), (*said).to_owned())));
         self.detail = format!("{}; {}", self.detail, other.detail);
         self
+    }
+
+    /// Every field at fault, each with what is said about it: what a form shows.
+    #[must_use]
+    pub fn faults(&self) -> Vec<(&str, &str)> {
+        let said = self.more.as_ref().map_or(self.detail.as_str(), |more| more.first.as_str());
+        let first = self.field.as_deref().map(|field| (field, said));
+        let others = self.more.iter().flat_map(|more| &more.others);
+        let others = others.map(|(field, said)| (field.as_str(), said.as_str()));
+        first.into_iter().chain(others).collect()
+    }
+
+    /// The machine word for what is wrong.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        self.code
     }
 
     /// What is said about it.
@@ -75,7 +107,7 @@ impl<E: Into<Fault>> From<E> for Problem {
     fn from(error: E) -> Self {
         let fault = error.into();
         let (status, code, detail) = (fault.status(), fault.code(), fault.message().to_owned());
-        Self { status, code, detail, field: None, request: None }
+        Self { status, code, detail, field: None, more: None, request: None }
     }
 }
 
@@ -129,6 +161,8 @@ mod tests {
         let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
         assert_eq!((&body["status"], &body["field"]), (&400.into(), &"params.name".into()));
         assert_eq!(body["type"], "urn:dispatcher:problem:bad-field");
+        let both = Problem::field("a", "one").and(&Problem::field("b", "two"));
+        assert_eq!((both.detail(), both.faults()), ("one; two", vec![("a", "one"), ("b", "two")]));
         let busy = Problem::from(Fault::busy("later"));
         assert_eq!(busy.error_response().headers().get("retry-after").expect("says when"), "1");
     }

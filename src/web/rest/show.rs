@@ -7,7 +7,7 @@ use crate::model::{JobParams, Micros};
 use crate::store::provisioning::agent::AgentRow;
 use crate::store::provisioning::job::{Attempt, Evidence, History, Job};
 use crate::store::provisioning::server::ServerRow;
-use crate::supervision::Snapshot;
+use crate::supervision::{KindSnapshot, Snapshot};
 
 fn time(at: Option<Micros>) -> Option<String> {
     at.map(Micros::rfc3339)
@@ -179,12 +179,33 @@ pub fn actor(actor: &Snapshot) -> Value {
         "key": actor.key,
         "state": actor.state,
         "mailbox": actor.mailbox,
+        "oldestSince": time(actor.oldest),
         "message": actor.message.as_ref().map(|(name, since)| json!({ "name": name, "since": since.rfc3339() })),
         "restartsInWindow": actor.restarts_in_window,
+        "restartBudget": actor.budget,
+        "restartWindowSeconds": actor.window_secs,
         "restarts": actor.restarts,
         "lastPanic": actor.last_panic,
         "incarnation": actor.incarnation,
         "startedAt": actor.started_at.rfc3339(),
+        "arbiter": actor.arbiter,
+        "parent": actor.parent,
+    })
+}
+
+/// All actors of one kind together.
+#[must_use]
+pub fn kind(kind: &KindSnapshot) -> Value {
+    json!({
+        "kind": kind.kind,
+        "count": kind.count,
+        "ill": kind.ill,
+        "deepestMailbox": kind.deepest,
+        "oldestSince": time(kind.oldest),
+        "restarts": kind.restarts,
+        "panics": kind.panics,
+        "handled": kind.handled,
+        "handlerP99Micros": kind.p99_us,
     })
 }
 

@@ -102,7 +102,7 @@ impl Asked {
 }
 
 /// What a role must grant before such a job is accepted.
-pub(super) const fn action(kind: JobKind) -> Action {
+pub(in crate::web) const fn action(kind: JobKind) -> Action {
     match kind {
         JobKind::Noop => Action::new(Verb::Create, Resource::Job),
         JobKind::LaunchServer => Action::new(Verb::Create, Resource::Server),
@@ -237,7 +237,12 @@ fn told(found: &job::Job) -> HttpResponse {
         .json(show::job(found))
 }
 
-async fn stored(state: &State, who: &Principal, entry: Entry, plain: Plain) -> Result<job::Job, Problem> {
+pub(super) async fn stored(
+    state: &State,
+    who: &Principal,
+    entry: Entry,
+    plain: Plain,
+) -> Result<job::Job, Problem> {
     let submit = Submit {
         entry,
         uid: JobUid::random(),
@@ -308,7 +313,8 @@ async fn launch(mut wish: Wish, who: &Principal, state: &State) -> Result<Launch
     Ok(params)
 }
 
-fn all(
+/// Everything of a tenant that a launch can name.
+pub(in crate::web) fn all(
     c: &mut AnyConnection,
     customer: CustomerId,
     account: crate::model::AccountId,

@@ -77,7 +77,22 @@ async fn a_submit_is_durable_resolved_and_seen_by_its_tenant_only() {
     let list = get(&rig, OTHER, "/api/v1/jobs").await;
     assert_eq!(list.json["jobs"], json!([]));
     let list = get(&rig, KEY, "/api/v1/jobs?state=open&kind=launch-server&limit=1").await;
-    assert_eq!((&list.json["jobs"][0]["id"], &list.json["before"]), (&id.into(), &id.into()));
+    assert_eq!((&list.json["jobs"][0]["id"], &list.json["before"]), (&id.into(), &Value::Null));
+    let second = submit(&rig, KEY, &json!({"kind": "noop"})).await.json["id"].clone();
+    let list = get(&rig, KEY, "/api/v1/jobs?limit=1").await;
+    assert_eq!((&list.json["jobs"][0]["id"], &list.json["before"]), (&second, &second));
+    let list = get(&rig, KEY, "/api/v1/jobs?q=-kind%3Anoop%20by%3Ame%20target%3Aweb-*").await;
+    assert_eq!(
+        (list.json["jobs"].as_array().map(Vec::len), &list.json["jobs"][0]["id"]),
+        (Some(1), &id.into())
+    );
+    let bad = get(&rig, KEY, "/api/v1/jobs?q=knd%3Anoop").await;
+    assert_eq!((bad.status.as_u16(), &bad.json["field"]), (400, &"q".into()), "{}", bad.text);
+    assert!(
+        bad.json["detail"].as_str().is_some_and(|text| text.contains("did you mean kind?")),
+        "{}",
+        bad.text
+    );
     let refused = rig.send(signed(READER, "POST", &format!("{path}/cancel"), "")).await;
     assert_eq!(refused.status, 403, "{}", refused.text);
 }

@@ -1,0 +1,264 @@
+//! The overview: what is wrong, what waits longest, how long a job takes, what was recovered. Every figure is read from
+//! rows or counted by this process; what cannot be known says so with its reason.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use askama::Template;
+
+use super::figures::{self, Class, DAY, Found, Recovered, Split, Wait};
+use super::frame::{Me, with};
+use super::show::Row;
+use super::{page, words};
+use crate::access::{Action, Resource, Verb};
+use crate::model::{JobState, Micros};
+use crate::ops::{PartState, Recovery, State as PartWord};
+use crate::store::provisioning::figures::{Holder, Timed};
+use crate::store::provisioning::job::{Job, JobRow};
+use crate::web::{Fault, State};
+
+/// Something that needs a person.
+struct Need {
+    icon: &'static str,
+    hue: &'static str,
+    kind: &'static str,
+    text: String,
+    href: String,
+    link: String,
+    since: String,
+    since_ms: String,
+}
+
+struct Part {
+    name: &'static str,
+    icon: &'static str,
+    hue: &'static str,
+    word: &'static str,
+    since: String,
+    note: String,
+    /// What that means for jobs, where it is not up.
+    effect: &'static str,
+}
+
+struct Life {
+    name: String,
+    role: String,
+    alive: bool,
+    jobs: String,
+    up: String,
+    up_ms: String,
+}
+
+#[derive(Template)]
+#[template(path = "overview.html")]
+struct Overview {
+    me: Me,
+    lead: String,
+    may_launch: bool,
+    oldest: Option<Row>,
+    waits: Vec<Wait>,
+    split: Option<Split>,
+    recovery: Recovered,
+    needs: Vec<Need>,
+    failures: Vec<Class>,
+    healed: Vec<Class>,
+    sample: String,
+    parts: Vec<Part>,
+    down: Vec<Part>,
+    lives: Vec<Life>,
+    rows: Vec<Row>,
+    newest: i64,
+}
+
+/// The page.
+pub(super) async fn overview(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Fault> {
+    with(&request, &state, |visitor| async {
+        let visitor = visitor;
+        visitor.principal.must(Action::new(Verb::Read, Resource::Job))?;
+        let customer = visitor.principal.customer;
+        let found = state.store.read(move |c| figures::read(c, customer)).await?;
+        let (_, parts) = state.health.ready();
+        let me = Me::of(&visitor, found.now, "overview");
+        let may_launch = visitor.principal.can(Action::new(Verb::Create, Resource::Server));
+        let shown = told(&found, (me, may_launch), &parts, state.metrics.last_recovery());
+        Ok(page(StatusCode::OK, &shown)?)
+    })
+    .await
+}
+
+fn told(
+    found: &Found,
+    (me, may_launch): (Me, bool),
+    parts: &[PartState],
+    last: Option<Recovery>,
+) -> Overview {
+    let now = found.now;
+    let row = |row: &JobRow| Job::try_from(row.clone()).ok().map(|job| Row::of(&job, now));
+    let (failures, healed) = figures::classes(found);
+    let needs = needs(found, now);
+    let shown: Vec<Part> = parts.iter().map(|part| part_of(part, now)).collect();
+    let down: Vec<Part> =
+        parts.iter().filter(|part| part.state != PartWord::Ok).map(|part| part_of(part, now)).collect();
+    Overview {
+        lead: lead(needs.len(), down.len(), &found.waiting),
+        may_launch,
+        oldest: found.oldest.as_ref().and_then(row),
+        waits: figures::waits(&found.waiting, now),
+        split: figures::split(found, now),
+        recovery: figures::recovered(found, last),
+        sample: words::count(i64::try_from(found.newest.len()).unwrap_or(i64::MAX)),
+        lives: found.holders.iter().map(|holder| life(holder, now)).collect(),
+        rows: found.jobs.iter().filter_map(row).collect(),
+        newest: found.jobs.first().map_or(0, |job| job.id),
+        parts: shown,
+        down,
+        needs,
+        failures,
+        healed,
+        me,
+    }
+}
+
+fn lead(needs: usize, down: usize, waiting: &[(String, i64, Option<i64>)]) -> String {
+    let waiting: i64 = waiting.iter().map(|(_, n, _)| n).sum();
+    let needs = match needs {
+        0 => "Nothing waits for a person.".to_owned(),
+        1 => "1 matter needs you.".to_owned(),
+        n => format!("{n} matters need you."),
+    };
+    let parts = match down {
+        0 => "All parts are up.".to_owned(),
+        1 => "1 part is not well.".to_owned(),
+        n => format!("{n} parts are not well."),
+    };
+    let waiting = match waiting {
+        0 => "No job waits.".to_owned(),
+        1 => "1 job waits.".to_owned(),
+        n => format!("{} jobs wait.", words::count(n)),
+    };
+    format!("{needs} {parts} {waiting}")
+}
+
+fn needs(found: &Found, now: Micros) -> Vec<Need> {
+    let mut needs: Vec<Need> = found
+        .needed
+        .iter()
+        .filter_map(|row| Job::try_from(row.clone()).ok())
+        .map(|job| {
+            let row = Row::of(&job, now);
+            let at = job.ended_at.unwrap_or(job.changed_at);
+            Need {
+                icon: row.look.icon,
+                hue: row.look.hue,
+                kind: row.look.word,
+                text: row.why,
+                href: format!("/jobs/{}", row.id),
+                link: format!("{} {}", row.kind, row.id),
+                since: words::took(now.since(at)),
+                since_ms: at.millis().to_string(),
+            }
+        })
+        .collect();
+    let day = now.minus(DAY);
+    let failed: Vec<&Timed> = found
+        .newest
+        .iter()
+        .filter(|job| job.state == JobState::Failed.as_str() && job.created_at >= day.0)
+        .collect();
+    if let Some(oldest) = failed.last() {
+        let at = Micros(oldest.created_at);
+        needs.push(Need {
+            icon: "failed",
+            hue: "c-bad",
+            kind: "failed",
+            text: "of the last day; what they were refused for stands beside this".to_owned(),
+            href: "/jobs?q=state:failed".to_owned(),
+            link: match failed.len() {
+                1 => "1 job".to_owned(),
+                n => format!("{} jobs", words::count(i64::try_from(n).unwrap_or(i64::MAX))),
+            },
+            since: words::took(now.since(at)),
+            since_ms: at.millis().to_string(),
+        });
+    }
+    needs
+}
+
+fn part_of(part: &PartState, now: Micros) -> Part {
+    let (icon, hue, word) = match part.state {
+        PartWord::Ok => ("ok", "c-ok", "up"),
+        PartWord::Degraded => ("warn", "c-doubt", "degraded"),
+        PartWord::Red => ("failed", "c-bad", "down"),
+    };
+    Part {
+        name: part.part,
+        icon,
+        hue,
+        word,
+        since: words::took(now.since(part.since)),
+        note: words::plain(&part.reason),
+        effect: effect(part.part),
+    }
+}
+
+/// What still works while a part does not.
+fn effect(part: &str) -> &'static str {
+    match part {
+        "key manager" => {
+            "Jobs that need a credential wait and say so; submits, reads and running commands go on."
+        }
+        "store" => "Submits are refused at once with a time to come back; nothing that was accepted is lost.",
+        "actors" | "arbiters" => {
+            "This process ends itself; the next life takes its jobs over from their rows."
+        }
+        _ => "Jobs that need it wait and say so; the others go on.",
+    }
+}
+
+fn life((node, jobs): &Holder, now: Micros) -> Life {
+    let started = Micros(node.started_at);
+    Life {
+        name: node.boot.chars().take(8).collect(),
+        role: words::plain(&node.role),
+        alive: node.state == "alive",
+        jobs: words::count(*jobs),
+        up: words::took(now.since(started)),
+        up_ms: started.millis().to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{lead, life, part_of};
+    use crate::model::Micros;
+    use crate::ops::{PartState, State};
+    use crate::store::provisioning::node::Node;
+
+    #[test]
+    fn the_sentence_counts_what_is_wrong_first() {
+        assert_eq!(lead(0, 0, &[]), "Nothing waits for a person. All parts are up. No job waits.");
+        let waiting = [("server-busy".to_owned(), 1200, Some(1)), ("dispatch".to_owned(), 1, None)];
+        assert_eq!(lead(2, 1, &waiting), "2 matters need you. 1 part is not well. 1,201 jobs wait.");
+    }
+
+    #[test]
+    fn a_part_that_is_down_says_what_still_works_and_a_dead_life_is_dead() {
+        let state = PartState {
+            part: "key manager",
+            state: State::Degraded,
+            reason: "gone".to_owned(),
+            since: Micros(0),
+        };
+        let part = part_of(&state, Micros(61_000_000));
+        assert_eq!((part.word, part.icon, part.since.as_str()), ("degraded", "warn", "1 m 1 s"));
+        assert!(part.effect.contains("submits, reads and running commands go on"));
+        let node = Node {
+            boot: "0123456789abcdef".to_owned(),
+            role: "dev".to_owned(),
+            beat: 3,
+            state: "dead".to_owned(),
+            started_at: 0,
+        };
+        let life = life(&(node, 7), Micros(1));
+        assert!(!life.alive && life.jobs == "7" && life.name == "01234567");
+    }
+}
