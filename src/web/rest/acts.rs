@@ -141,6 +141,7 @@ async fn again(state: &State, who: &Principal, id: JobId, terms: Terms) -> Resul
     }
     Ok(Plain {
         description: described(&job.description, id),
+        delay: terms.delay,
         limit: terms.limit.unwrap_or_else(|| given(&job)),
         priority: terms.priority.unwrap_or(job.priority),
         params: job.params,
