@@ -403,10 +403,10 @@ async function everything(eyes, house) {
   await rawJson(page);
   const { server } = JSON.parse(await house.jobs("show", String(job)));
   const ran = await commandByForm(eyes, page, house, server);
+  await outputStaysWhereItIsRead(page);
   await page.goto(`${house.ready.consoleUrl}jobs/${ran}`);
   await eyes.pictures(page, "run");
   await eyes.accessible(page, "run");
-  await outputStaysWhereItIsRead(page);
   await movesAsk(eyes, page, house, server);
   await hostileStaysText(page, house);
   await eyes.pictures(page, "hostile");

@@ -214,9 +214,8 @@ impl List {
         self.owed = false;
         let query = counted(&self.search.query);
         let search = Search { query, ..self.search.clone() };
-        let read = self.store.read(move |c| {
-            Ok((search::counts(c, &search)?, view::counts(c, search.customer)?))
-        });
+        let read =
+            self.store.read(move |c| Ok((search::counts(c, &search)?, view::counts(c, search.customer)?)));
         let Ok((some, all)) = read.await else { return Ok(()) };
         let answer = rendered(Answer::of(&all).render());
         let facets = Facets::of(&some, &self.search.query);

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::answer::Answer;
 use super::door::Visitor;
-use super::forms::Filled;
 use super::facets::{Facets, counted, href};
+use super::forms::Filled;
 use super::frame::{Me, with};
 use super::show::Row;
 use super::{page, see_other, words};

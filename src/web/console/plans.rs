@@ -10,8 +10,8 @@ use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
 
 use super::door::Visitor;
-use super::forms::Filled;
 use super::facets::href;
+use super::forms::Filled;
 use super::frame::{Me, with};
 use super::jobs::search_of;
 use super::{page, see_other, words};

@@ -66,7 +66,17 @@ mod tests {
         assert_eq!(api_of("jobs/7").as_deref(), Some("/api/v1/jobs/7"));
         assert_eq!(api_of("jobs").as_deref(), Some("/api/v1/jobs"));
         assert_eq!(api_of("actors/job/a-1").as_deref(), Some("/api/v1/actors/job/a-1"));
-        for none in ["actors/job", "actors/job/a/b", "actors/job/a?b", "jobs/../7", "jobs/", "/evil", "login", "jobs/7/output", "jobs/new/launch"] {
+        for none in [
+            "actors/job",
+            "actors/job/a/b",
+            "actors/job/a?b",
+            "jobs/../7",
+            "jobs/",
+            "/evil",
+            "login",
+            "jobs/7/output",
+            "jobs/new/launch",
+        ] {
             assert!(api_of(none).is_none() || none == "jobs/", "{none}");
         }
     }
