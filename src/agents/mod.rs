@@ -18,6 +18,8 @@ mod handshake;
 mod hub;
 mod machine;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -47,7 +47,7 @@ pub(super) async fn show(house: &House) -> Result<(), Error> {
     heartbeat(house, server).await
 }
 
-async fn launch(house: &House) -> Result<JobParams, Error> {
+pub(super) async fn launch(house: &House) -> Result<JobParams, Error> {
     let rows = house
         .store
         .read(|c| {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::dev::ServerHandle;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::credentials::{self, Client};
@@ -14,7 +14,7 @@ use super::folder::Folder;
 use super::parts::{self, Keys, LOGIN};
 use super::ready::Ready;
 use super::wiring::Wiring;
-use super::{Dev, Error, Part, demo};
+use super::{Dev, Error, Part, demo, last_resort};
 use crate::access::Access;
 use crate::agents::Agents;
 use crate::cloud::simulated::Simulated;
@@ -25,9 +25,11 @@ use crate::ops::{Health, Metrics};
 use crate::registry::Registry;
 use crate::store::Store;
 use crate::store::provisioning::sequence::Sequencer;
-use crate::supervision::Supervisor;
+use crate::supervision::{Supervisor, limited};
 use crate::web;
 
+/// How long health can still be read after the process was found unable to go on.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Longest wait for one request to the registry.
 const REGISTRY_LIMIT: Duration = Duration::from_secs(10);
 /// Life of the TLS listener's certificate; it is made anew at each start.
@@ -42,6 +44,8 @@ pub async fn dev(options: Dev) -> Result<(), Error> {
     if !options.listen.ip().is_loopback() {
         return Err(Error::NotLoopback(options.listen));
     }
+    // Before anything is ready: who is told so may signal at once.
+    let mut signals = Signals::catch()?;
     let house = House::build(options).await?;
     let doors = house.open_doors()?;
     let ready = doors.ready.clone();
@@ -62,14 +66,36 @@ pub async fn dev(options: Dev) -> Result<(), Error> {
         ready.console_password,
         ready.url,
     ));
-    let outcome = house.run(&doors).await;
-    house.close(doors).await;
+    let outcome = house.run(&doors, &mut signals).await;
+    if matches!(outcome, Err(Error::Fatal(_))) {
+        house.abandon(doors).await;
+    } else {
+        house.close(doors, &mut signals).await;
+    }
     outcome
 }
 
 fn say(text: &str) {
     // Nobody reading is no reason to stop.
     drop(std::io::stdout().lock().write_all(text.as_bytes()));
+}
+
+/// The signals that end the process in order.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn catch() -> Result<Self, Error> {
+        let caught = |kind| signal(kind).map_err(|e| Error::part("signals", &e));
+        Ok(Self { interrupt: caught(SignalKind::interrupt())?, terminate: caught(SignalKind::terminate())? })
+    }
+
+    /// Until the next one.
+    async fn next(&mut self) {
+        tokio::select! { _ = self.interrupt.recv() => {}, _ = self.terminate.recv() => {} }
+    }
 }
 
 /// Everything that runs.
@@ -81,8 +107,8 @@ pub(super) struct House {
     pub(super) registry: Registry,
     pub(super) agents: Agents,
     keys: Keys,
-    cloud: Arc<Simulated>,
-    supervisor: Supervisor,
+    pub(super) cloud: Arc<Simulated>,
+    pub(super) supervisor: Supervisor,
     services: pki::Authority,
     health: Health,
     metrics: Metrics,
@@ -98,7 +124,7 @@ struct Doors {
 }
 
 impl House {
-    async fn build(options: Dev) -> Result<Self, Error> {
+    pub(super) async fn build(options: Dev) -> Result<Self, Error> {
         let folder = Folder::take(&options.data)?;
         let keys = Keys::of(&folder)?;
         let (health, metrics) = (Health::new(), Metrics::new());
@@ -205,9 +231,9 @@ impl House {
     }
 
     /// Until a signal, or until the process must end.
-    async fn run(&self, doors: &Doors) -> Result<(), Error> {
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| Error::part("signals", &e))?;
-        let mut terminate = signal(SignalKind::terminate()).map_err(|e| Error::part("signals", &e))?;
+    async fn run(&self, doors: &Doors, signals: &mut Signals) -> Result<(), Error> {
+        self.supervisor.watch_here("main");
+        last_resort::guard(&self.supervisor)?;
         let showing = async {
             if self.options.demo {
                 demo::show(self).await?;
@@ -216,24 +242,29 @@ impl House {
             std::future::pending::<Result<(), Error>>().await
         };
         tokio::select! {
-            _ = interrupt.recv() => Ok(()),
-            _ = terminate.recv() => Ok(()),
+            () = signals.next() => Ok(()),
             cause = self.supervisor.fatal() => Err(Error::Fatal(cause)),
             stopped = showing => stopped,
         }
     }
 
+    /// Ends what cannot go on. Nothing is waited for that may never come: jobs are taken up again by the next life,
+    /// guests live on and are adopted by it. Health can be read for a moment, so that whoever asks every second or so
+    /// hears why.
+    async fn abandon(self, doors: Doors) {
+        let said = tokio::time::Instant::now();
+        let Some((ops, others)) = doors.handles.split_last() else { return };
+        for handle in others {
+            // Sent at once; whether the last request got its answer is not waited for.
+            drop(handle.stop(false));
+        }
+        tokio::time::sleep_until(said + LAST_WORDS).await;
+        let _late = limited(LAST_WORDS, ops.stop(false)).await;
+    }
+
     /// Lets what runs come to a stop, then ends the guests. A second signal ends at once.
-    async fn close(self, doors: Doors) {
+    async fn close(self, doors: Doors, signals: &mut Signals) {
         say("stopping; a second Ctrl-C stops at once\n");
-        let again = async {
-            match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
-                (Ok(mut interrupt), Ok(mut terminate)) => {
-                    tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
-                }
-                _ => std::future::pending().await,
-            }
-        };
         let orderly = async {
             for handle in &doors.handles {
                 handle.stop(true).await;
@@ -245,7 +276,7 @@ impl House {
         };
         tokio::select! {
             () = orderly => say("stopped\n"),
-            () = again => say("stopped at once\n"),
+            () = signals.next() => say("stopped at once\n"),
         }
     }
 }

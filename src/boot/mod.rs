@@ -8,8 +8,11 @@ mod credentials;
 mod demo;
 mod dev;
 mod folder;
+mod last_resort;
 mod parts;
 mod ready;
+#[cfg(test)]
+mod survival;
 mod wiring;
 
 use std::collections::BTreeSet;

@@ -92,18 +92,17 @@ impl Wiring<'_> {
         services: &pki::Authority,
     ) -> Result<(supervision::Mailbox<RegistryActor>, Agents), Error> {
         let plumbing = self.supervisor.arbiter("plumbing");
+        let died = Arc::new(tokio::sync::Notify::new());
         let node = NodeSpec {
             store: self.store.clone(),
             boot: self.boot,
             beat,
             every: ms(self.config.node.beat_ms),
+            look: ms(self.config.node.look_ms),
+            still: ms(self.config.node.still_ms),
+            died: Arc::clone(&died),
         };
-        // A life once declared dead stays dead: no restart cures it.
-        let once = Options {
-            limits: supervision::Limits { budget: 0, ..supervision::Limits::default() },
-            ..Options::permanent()
-        };
-        let _node = self.supervisor.spawn::<NodeActor>(&plumbing, node, once);
+        let _node = self.supervisor.spawn::<NodeActor>(&plumbing, node, Options::permanent());
         let queue: Arc<dyn Queue> = Arc::clone(&ports.queue);
         self.watchers(&ports, &changes);
         let agents = self.agents(&queue, folder, services)?;
@@ -116,6 +115,7 @@ impl Wiring<'_> {
             jobs: self.supervisor.arbiter("jobs"),
             ports,
             sweep: ms(self.config.jobs.sweep_ms),
+            died,
             running: Running::new(self.config.jobs.most),
             set_aside: Duration::from_secs(60),
             keep_keys: KEEP_KEYS,

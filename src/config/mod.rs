@@ -25,7 +25,7 @@ pub struct Config {
     pub km: Km,
 }
 
-/// Section `[node]`. `R + commit < S` must hold, and S below the 6 s after which others take over.
+/// Section `[node]`. `R + commit < S`, and S with the longest effect on a guest (1 s) below L.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Node {
@@ -33,11 +33,15 @@ pub struct Node {
     pub beat_ms: u64,
     /// S: no effect on a guest starts later than this after the last beat.
     pub fresh_ms: u64,
+    /// P: milliseconds between looks at the beats of other lives.
+    pub look_ms: u64,
+    /// L: a life whose beat stands still so long is declared dead, and its jobs are taken over.
+    pub still_ms: u64,
 }
 
 impl Default for Node {
     fn default() -> Self {
-        Self { beat_ms: 1000, fresh_ms: 3000 }
+        Self { beat_ms: 1000, fresh_ms: 3000, look_ms: 1000, still_ms: 6000 }
     }
 }
 
@@ -230,11 +234,19 @@ impl Config {
                 "write at most half of node.fresh_ms, and not 0",
             );
         }
-        if self.node.fresh_ms > 5000 {
+        // S·(1+ρ) + C < L·(1−ρ), with C = 1 s and clocks that differ by 1 %.
+        if self.node.fresh_ms.saturating_mul(101) + 100_000 >= self.node.still_ms.saturating_mul(99) {
             return value(
                 "node.fresh_ms",
                 self.node.fresh_ms.to_string(),
-                "write at most 5000: others take over after 6 s",
+                "write less, or more for node.still_ms: with 1 s for the last effect it must be over before others take over",
+            );
+        }
+        if self.node.look_ms == 0 || self.node.look_ms * 3 > self.node.still_ms {
+            return value(
+                "node.look_ms",
+                self.node.look_ms.to_string(),
+                "write at most a third of node.still_ms, and not 0",
             );
         }
         if !["K", "S", "T", "N"].contains(&self.simulated.class.as_str()) {
@@ -276,6 +288,8 @@ mod tests {
         assert!(error.contains("mots") && error.contains("most"), "{error}");
         let error = load("[simulated]\nclass = \"Q\"").expect_err("bad value").to_string();
         assert!(error.contains("simulated.class") && error.contains("K, S, T or N"), "{error}");
-        assert!(load("[node]\nbeat_ms = 3000").is_err());
+        for bad in ["beat_ms = 3000", "fresh_ms = 5000", "still_ms = 4000", "look_ms = 0", "look_ms = 3000"] {
+            assert!(load(&format!("[node]\n{bad}")).is_err(), "{bad}");
+        }
     }
 }

@@ -18,6 +18,8 @@ mod sql;
 pub mod steps;
 pub mod timeline;
 pub mod watching;
+#[cfg(test)]
+mod watching_tests;
 mod word;
 
 pub use actor::{JobActor, Spec, Wake};
@@ -25,3 +27,9 @@ pub(crate) use drive::set_aside;
 pub use error::Error;
 pub use sql::{Changes, SqlStore, SystemClock};
 pub use word::by_word;
+
+/// The tag of the server that a launch makes, as clouds show it.
+#[cfg(test)]
+pub(crate) fn launch_tag(job: crate::model::JobUid) -> String {
+    request::tag(job, "create")
+}

@@ -19,6 +19,7 @@ use crate::model::{AccountId, AttemptUid, Micros, RegionId, ServerStatus, WatchK
 use crate::mq::Topic;
 use crate::store::provisioning::job::Job;
 use crate::store::provisioning::watch::Watch;
+use crate::supervision::limited;
 
 /// The monitor's actor.
 pub type Monitor = Watcher<CloudLook>;
@@ -97,7 +98,8 @@ impl CloudLook {
                 credential: place.credential.clone(),
                 purpose: "watch".to_owned(),
             };
-            let leased = self.keys.lease(ask).await.map_err(|e| match e {
+            let leased = limited(self.call_limit, self.keys.lease(ask)).await;
+            let leased = leased.map_err(|late| format!("key manager: {late}"))?.map_err(|e| match e {
                 NoLease::Later(cause) => format!("key manager: {cause}"),
                 NoLease::Denied(cause) => format!("key manager denied the credential: {cause}"),
             })?;
@@ -110,7 +112,9 @@ impl CloudLook {
             credential: Credential { access_key: &leased.access_key, secret: &leased.secret },
             limit: self.call_limit,
         };
-        let seen = provider.machine(&context, &watch.target).await.map_err(|e| e.to_string())?;
+        // Whatever the driver makes of the limit: a look that never ends would hold up the watch for ever.
+        let seen = limited(self.call_limit, provider.machine(&context, &watch.target)).await;
+        let seen = seen.map_err(|late| late.to_string())?.map_err(|e| e.to_string())?;
         let age = self.clock.now().since(watch.made_at);
         Ok(judge(&watch.target, expected, seen.as_ref(), age > provider.capabilities().t_vis))
     }

@@ -1,4 +1,4 @@
-//! Named places at which a process can be made to die, to prove that dying there loses nothing.
+//! Named places at which a process can be made to die or a thread to stand still, to prove that nothing is lost.
 //!
 //! Always compiled in, so that the tested binary is the shipped one; armed only through an inherited descriptor, so
 //! that no setting, variable or request can arm them.
@@ -6,6 +6,7 @@
 use std::io::{Read as _, Write as _};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 /// Every place, in the order a job passes them.
 pub const PLACES: &[&str] = &[
@@ -24,6 +25,7 @@ pub const PLACES: &[&str] = &[
 struct Armed {
     place: String,
     remaining: AtomicU32,
+    block: Option<Duration>,
     log: Option<std::path::PathBuf>,
     sabotage: Vec<String>,
 }
@@ -38,6 +40,7 @@ struct Order {
     place: String,
     #[serde(default)]
     hits: u32,
+    block_ms: Option<u64>,
     log: Option<std::path::PathBuf>,
     #[serde(default)]
     sabotage: Vec<String>,
@@ -68,8 +71,8 @@ pub enum Error {
 
 /// Arms the place an inherited descriptor names.
 ///
-/// The descriptor holds JSON `{"place", "hits", "log"}`; the process dies by `SIGKILL` at that hit of the place and
-/// leaves a line in the log. In builds with deliberate faults, `sabotage` lists them.
+/// The descriptor holds JSON `{"place", "hits", "block_ms", "log"}`; at that hit of the place a line is left in the
+/// log and the process dies by `SIGKILL`, or, with `block_ms`, the thread stands still for so long. In builds with deliberate faults, `sabotage` lists them.
 ///
 /// # Errors
 /// When the descriptor cannot be read or does not hold an order.
@@ -82,6 +85,7 @@ pub fn arm(fd: i32) -> Result<(), Error> {
     let armed = Armed {
         place: order.place,
         remaining: AtomicU32::new(order.hits),
+        block: order.block_ms.map(Duration::from_millis),
         log: order.log,
         sabotage: order.sabotage,
     };
@@ -89,23 +93,47 @@ pub fn arm(fd: i32) -> Result<(), Error> {
     Ok(())
 }
 
-/// Passes a place; dies there when it is armed and its hits are used up.
+/// Passes a place; what was ordered happens there when it is armed and its hits are used up.
 pub fn hit(place: &'static str) {
-    let Some(armed) = ARMED.get() else { return };
-    if armed.place != place || armed.remaining.fetch_sub(1, Ordering::SeqCst) != 1 {
-        return;
+    #[cfg(test)]
+    poison::taste(place);
+    if let Some(armed) = ARMED.get().filter(|armed| armed.place == place) {
+        armed.pass();
     }
-    if let Some(path) = &armed.log {
+}
+
+/// As [`hit`] for one of several alike: the order names it as `place.part`, such as `commit.provisioning`.
+pub fn hit_in(place: &'static str, part: &'static str) {
+    let fits = |armed: &&Armed| armed.place.split_once('.') == Some((place, part));
+    if let Some(armed) = ARMED.get().filter(fits) {
+        armed.pass();
+    }
+}
+
+impl Armed {
+    fn pass(&self) {
+        if self.remaining.fetch_sub(1, Ordering::SeqCst) != 1 {
+            return;
+        }
+        self.note();
+        match self.block {
+            // On purpose: the thread must not get a turn.
+            Some(time) => std::thread::sleep(time),
+            None => drop(nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGKILL)),
+        }
+    }
+
+    fn note(&self) {
+        let Some(path) = &self.log else { return };
         let written =
             std::fs::OpenOptions::new().append(true).create(true).open(path).and_then(|mut file| {
-                file.write_all(format!("{place}\n").as_bytes())?;
+                file.write_all(format!("{}\n", self.place).as_bytes())?;
                 file.sync_data()
             });
         if let Err(error) = written {
-            log::error!("the place {place} could not be logged: {error}");
+            log::error!("the place {} could not be logged: {error}", self.place);
         }
     }
-    let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGKILL);
 }
 
 /// Whether a deliberate fault is switched on. Never in a build without the feature `sabotage`.
@@ -113,4 +141,28 @@ pub fn hit(place: &'static str) {
 pub fn sabotaged(fault: &str) -> bool {
     cfg!(feature = "sabotage")
         && ARMED.get().is_some_and(|armed| armed.sabotage.iter().any(|name| name == fault))
+}
+
+/// Panics at a place for one actor only, for tests.
+#[cfg(test)]
+pub(crate) mod poison {
+    use std::sync::{Mutex, PoisonError};
+
+    use crate::ops::panic_hook::doing;
+
+    static POISON: Mutex<Vec<(&'static str, String)>> = Mutex::new(Vec::new());
+
+    /// Has the actor of this name panic whenever it passes the place.
+    pub(crate) fn give(place: &'static str, actor: String) {
+        POISON.lock().unwrap_or_else(PoisonError::into_inner).push((place, actor));
+    }
+
+    pub(super) fn taste(place: &'static str) {
+        let Some(name) = doing() else { return };
+        let found = {
+            let given = POISON.lock().unwrap_or_else(PoisonError::into_inner);
+            given.iter().any(|(at, actor)| *at == place && **actor == *name)
+        };
+        assert!(!found, "poison at {place}");
+    }
 }

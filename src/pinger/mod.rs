@@ -4,6 +4,8 @@
 //! receiver's. Losing analytics loses points and nothing else.
 
 mod schedule;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

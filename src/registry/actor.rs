@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use actix::fut::ready;
 use actix::prelude::*;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::directory::{Activate, Directory};
 use super::person::{self, CancelJob, Resolve};
@@ -40,6 +40,8 @@ pub struct Spec {
     pub ports: Ports,
     /// How often rows are reconciled with what runs.
     pub sweep: Duration,
+    /// Told when a life was declared dead.
+    pub died: Arc<Notify>,
     /// Who runs which job; shared by all lives of this actor, so that a restart starts no second actor for a job.
     pub running: Running,
     /// How long a job is set aside whose actor was given up.
@@ -112,6 +114,7 @@ impl Actor for RegistryActor {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         listen(self.spec.queue.subscribe(Topic::Jobs), ctx);
+        mourn(Arc::clone(&self.spec.died), ctx);
         self.reconcile(ctx);
         ctx.run_interval(self.spec.sweep, |actor, ctx| actor.reconcile(ctx));
         ctx.run_interval(FORGET_EVERY, |actor, ctx| actor.forget(ctx));
@@ -123,6 +126,24 @@ fn listen(inbox: mpsc::Receiver<Nudge>, ctx: &mut Context<RegistryActor>) {
         inbox.recv().await.map(|nudge| (nudge, inbox))
     });
     ctx.add_stream(stream);
+}
+
+/// Somebody's life was declared dead.
+struct Died;
+
+/// Has the jobs of a dead life taken over at once instead of at the next sweep.
+fn mourn(died: Arc<Notify>, ctx: &mut Context<RegistryActor>) {
+    let deaths = futures_util::stream::unfold(died, |died| async move {
+        died.notified().await;
+        Some((Died, died))
+    });
+    ctx.add_stream(deaths);
+}
+
+impl StreamHandler<Died> for RegistryActor {
+    fn handle(&mut self, _: Died, ctx: &mut Context<Self>) {
+        self.reconcile(ctx);
+    }
 }
 
 impl StreamHandler<Nudge> for RegistryActor {

@@ -8,6 +8,7 @@ mod actor;
 mod directory;
 mod error;
 mod node;
+mod peers;
 mod person;
 #[cfg(test)]
 mod tests;

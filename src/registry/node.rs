@@ -1,12 +1,17 @@
-//! The life of this process in the database: its beat, and the proof of it that effects need.
+//! The life of this process in the database: its beat, the proof of it that effects need, and an eye on its peers.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use actix::prelude::*;
+use futures_util::future::{Either, select};
 use nix::time::{ClockId, clock_gettime};
 
+use tokio::sync::Notify;
+
+use super::peers::{Peers, Still};
 use crate::jobs::ports::Liveness;
 use crate::model::Boot;
 use crate::store::provisioning::node;
@@ -58,9 +63,16 @@ pub struct NodeSpec {
     pub beat: Beat,
     /// R: time between beats.
     pub every: Duration,
+    /// P: time between looks at the other lives.
+    pub look: Duration,
+    /// L: how long another life's beat must stand still until it is declared dead.
+    pub still: Duration,
+    /// Told when a life was declared dead: its jobs wait to be taken over.
+    pub died: Arc<Notify>,
 }
 
-/// Beats. When its row says dead it fails for good: the process must end and take a new life.
+/// Beats. When its row says dead it fails for good, because no restart cures that: the process must end and take a new
+/// life.
 pub struct NodeActor {
     spec: NodeSpec,
     life: Life,
@@ -83,8 +95,13 @@ impl Actor for NodeActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        let beating = beat_on(self.spec.clone());
-        ctx.spawn(beating.into_actor(self).map(|cause, actor, _| actor.life.fail(cause)));
+        let spec = self.spec.clone();
+        let living = async move {
+            match select(pin!(beat_on(spec.clone())), pin!(watch_peers(spec))).await {
+                Either::Left((cause, _)) | Either::Right((cause, _)) => cause,
+            }
+        };
+        ctx.spawn(living.into_actor(self).map(|cause, actor, _| actor.life.fail_for_good(cause)));
     }
 }
 
@@ -103,4 +120,43 @@ async fn beat_on(spec: NodeSpec) -> String {
         }
         tokio::time::sleep(spec.every).await;
     }
+}
+
+/// Watches the beats of the other lives for as long as this one lasts, and declares those dead that stand still.
+async fn watch_peers(spec: NodeSpec) -> String {
+    let mut peers = Peers::new(spec.boot, spec.still, spec.look);
+    loop {
+        let sent = boot_time_micros();
+        match spec.store.read(node::all).await {
+            Ok(lives) => {
+                let news = peers.read(&lives, (sent, boot_time_micros()));
+                let declared = declare(&spec, news.still).await;
+                if declared || news.died {
+                    spec.died.notify_one();
+                }
+            }
+            Err(error) => {
+                peers.failed();
+                log::warn!("the beats of the other lives cannot be read, they are measured anew: {error}");
+            }
+        }
+        tokio::time::sleep(spec.look).await;
+    }
+}
+
+/// Declares lives dead that still stand where they were seen; whether any was.
+async fn declare(spec: &NodeSpec, still: Vec<Still>) -> bool {
+    let mut any = false;
+    for Still { boot, role, beat } in still {
+        let name = boot.clone();
+        match spec.store.write(move |c| node::declare_dead(c, &name, beat)).await {
+            Ok(true) => {
+                log::error!(node = boot.as_str(); "{role} {boot} stood still and was declared dead; its jobs are taken over");
+                any = true;
+            }
+            Ok(false) => {}
+            Err(error) => log::warn!("{role} {boot} stands still and is not declared dead yet: {error}"),
+        }
+    }
+    any
 }

@@ -8,15 +8,16 @@ use actix::prelude::*;
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
-use super::Registry;
 use super::actor::{RegistryActor, Running, Spec};
+use super::{Beat, NodeActor, NodeSpec, Registry};
 use crate::cloud::Clouds;
 use crate::crypto::{Key, KeyRing};
 use crate::jobs::machine::Limits;
 use crate::jobs::ports::{Applied, Ask, Change, JobStore, Keys, Leased, Liveness, NoLease, Place, Ports};
 use crate::jobs::{Changes, SqlStore, SystemClock};
 use crate::model::{
-    AccountId, Boot, CustomerId, JobId, JobParams, JobUid, NoopParams, RegionId, ServerId, Uid, UserId,
+    AccountId, Boot, CustomerId, Epoch, JobId, JobParams, JobState, JobUid, NoopParams, RegionId, ServerId,
+    Uid, UserId,
 };
 use crate::mq::{Embedded, Nudge, Queue, Topic};
 use crate::ops::{Health, Metrics};
@@ -25,6 +26,7 @@ use crate::store::provisioning::job::{self, History, JobRow};
 use crate::store::provisioning::node;
 use crate::store::provisioning::sequence::Sequencer;
 use crate::store::provisioning::server::ServerRow;
+use crate::store::provisioning::transition::{self, Claim, Fence};
 use crate::store::{self, Manager, PROVISIONING, Settings, Store};
 use crate::supervision::{self, Mailbox, Options, Supervisor};
 
@@ -150,6 +152,17 @@ async fn house_that_sweeps(deaf: bool, sweep: Duration) -> House {
         command_wait: Duration::from_secs(1),
         enrolment: None,
     };
+    let died = Arc::new(tokio::sync::Notify::new());
+    let node = NodeSpec {
+        store: store.clone(),
+        boot,
+        beat: Beat::new(Duration::from_secs(3)),
+        every: Duration::from_millis(100),
+        look: Duration::from_millis(100),
+        still: Duration::from_secs(1),
+        died: Arc::clone(&died),
+    };
+    let _node = supervisor.spawn::<NodeActor>(&supervisor.here(), node, Options::permanent());
     let spec = Spec {
         store: store.clone(),
         queue,
@@ -159,6 +172,7 @@ async fn house_that_sweeps(deaf: bool, sweep: Duration) -> House {
         jobs: supervisor.here(),
         ports,
         sweep,
+        died,
         running: Running::new(100),
         set_aside: Duration::from_millis(50),
         keep_keys: Duration::from_secs(3600),
@@ -271,6 +285,54 @@ async fn a_job_that_is_put_off_starts_when_it_is_due_and_not_before() {
     let who = "somebody".to_owned();
     house.registry.cancel(CustomerId(1), JobId(101), who).await.expect("a cancel");
     house.until(later, "it is cancelled before it began", |row| row.state == "cancelled").await;
+}
+
+/// Has a job claimed by a life of its own, which beats as long as it lives.
+async fn of_another_life(house: &House, uid: JobUid) -> Boot {
+    let boot = Boot::random();
+    house.store.write(move |c| node::register(c, boot, "serve")).await.expect("alive");
+    let seen = Fence { job: uid, epoch: Epoch(0) };
+    let claim = Claim { seen, from: JobState::Queued, to: JobState::Running, boot, crashes: 0 };
+    assert!(house.store.write(move |c| transition::claim(c, &claim)).await.expect("a claim"));
+    boot
+}
+
+#[actix_rt::test]
+async fn the_job_of_a_life_that_stands_still_is_taken_over_and_that_of_one_that_beats_is_not() {
+    // The sweep cannot help within the test's time, and nobody here is told of the jobs.
+    let house = house_that_sweeps(true, Duration::from_secs(600)).await;
+    let delay = Duration::from_secs(3600);
+    let (left, kept) = (house.put_off(100, LONG, delay).await, house.put_off(101, LONG, delay).await);
+    let dead = of_another_life(&house, left).await;
+    let living = of_another_life(&house, kept).await;
+    let (store, stop) = (house.store.clone(), Arc::new(std::sync::atomic::AtomicBool::new(false)));
+    let stopped = Arc::clone(&stop);
+    let beating = actix_rt::spawn(async move {
+        let mut count = 1;
+        while !stopped.load(Ordering::SeqCst) {
+            let beaten = store.write(move |c| node::beat(c, living, count)).await.expect("a beat");
+            assert!(beaten, "it was declared dead although it beats");
+            count += 1;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    house.effect_known(left).await;
+    let row = house.store.read(move |c| job::by_uid(c, left)).await.expect("a read").expect("the job");
+    assert!(row.epoch >= 2, "taken over under a higher epoch: {row:?}");
+    let lives = house.store.read(node::all).await.expect("the lives");
+    let state = |boot: Boot| lives.iter().find(|life| life.boot == boot.to_string()).map(|l| l.state.clone());
+    assert_eq!(state(dead).as_deref(), Some("dead"));
+    assert_eq!(state(living).as_deref(), Some("alive"));
+    let row = house.store.read(move |c| job::by_uid(c, kept)).await.expect("a read").expect("the job");
+    assert_eq!((row.owner, row.epoch), (Some(living.to_string()), 1));
+    // A life that wakes after it was declared dead changes nothing and learns it at its next beat.
+    let woken = house.store.write(move |c| node::beat(c, dead, i64::MAX)).await.expect("a beat");
+    assert!(!woken);
+    let fence = Fence { job: left, epoch: Epoch(1) };
+    let may = house.store.write(move |c| transition::may_act(c, fence, dead, JobState::Running)).await;
+    assert!(!may.expect("a guard"), "the old owner is fenced");
+    stop.store(true, Ordering::SeqCst);
+    beating.await.expect("it beat to the end");
 }
 
 #[actix_rt::test]

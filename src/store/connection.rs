@@ -7,6 +7,7 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::Error;
 use crate::model::Micros;
+use crate::supervision::Need;
 
 /// A connection to either kind of database.
 #[derive(diesel::MultiConnection)]
@@ -23,12 +24,15 @@ pub enum AnyConnection {
 pub struct Database {
     /// Name in messages.
     pub name: &'static str,
+    /// What the process loses when its writer stands still.
+    pub(super) need: Need,
     migrations: fn() -> EmbeddedMigrations,
 }
 
 /// Jobs, resources, accounts: critical, no secrets.
 pub const PROVISIONING: Database = Database {
     name: "provisioning",
+    need: Need::Vital,
     migrations: || {
         const SET: EmbeddedMigrations = embed_migrations!("migrations/provisioning");
         SET
@@ -38,6 +42,7 @@ pub const PROVISIONING: Database = Database {
 /// Measurements: not critical.
 pub const ANALYTICS: Database = Database {
     name: "analytics",
+    need: Need::Spare,
     migrations: || {
         const SET: EmbeddedMigrations = embed_migrations!("migrations/analytics");
         SET
@@ -47,6 +52,7 @@ pub const ANALYTICS: Database = Database {
 /// Sealed credentials: opened by the key manager alone.
 pub const CREDENTIALS: Database = Database {
     name: "credentials",
+    need: Need::Vital,
     migrations: || {
         const SET: EmbeddedMigrations = embed_migrations!("migrations/credentials");
         SET
@@ -114,11 +120,12 @@ enum Kind {
 /// A pool of connections.
 pub type Pool = diesel::r2d2::Pool<Manager>;
 
-// The log is copied into the file every 16 MB instead of every 4: pages that change again and again are copied once.
-const SQLITE_SESSION: &str = "PRAGMA busy_timeout=5000; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; \
+// Waits for a lock end before a thread that stands still is noticed: 4 s against the probe's 5 s. The log is copied into
+// the file every 16 MB instead of every 4: pages that change again and again are copied once.
+const SQLITE_SESSION: &str = "PRAGMA busy_timeout=4000; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; \
      PRAGMA foreign_keys=ON; PRAGMA temp_store=MEMORY; PRAGMA wal_autocheckpoint=4000; PRAGMA cache_size=-8000;";
 #[cfg(feature = "mysql")]
-const MYSQL_SESSION: &str = "SET time_zone='+00:00', innodb_lock_wait_timeout=5; \
+const MYSQL_SESSION: &str = "SET time_zone='+00:00', innodb_lock_wait_timeout=4; \
      SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;";
 
 impl Manager {

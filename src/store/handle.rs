@@ -1,7 +1,7 @@
 //! The one door to a database.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use actix::SyncArbiter;
@@ -12,7 +12,7 @@ use super::keeper::{Desk, Keeper};
 use super::reader::{Reader, Readers, Run};
 use super::writer::{Call, Item, OnCommit, Tally, Writer};
 use super::{AnyConnection, Database, Error, Manager, Pool};
-use crate::supervision::{Arbiter, Mailbox, Options, Supervisor};
+use crate::supervision::{Arbiter, Heart, Mailbox, Options, Supervisor};
 
 /// How a database is opened.
 #[derive(Clone)]
@@ -88,17 +88,21 @@ impl Store {
         let tally = Arc::new(Tally::default());
         let (writes, line) = mpsc::channel(settings.waiting_writes);
         let writer = Writer {
+            name: database.name,
+            heart: Heart::default(),
             manager: settings.manager.clone(),
             batch: settings.batch,
             tally: Arc::clone(&tally),
             on_commit,
         };
-        let desk = Desk::new(database.name, writer, line);
-        desk.start()?;
         let threads = usize::try_from(settings.readers).unwrap_or(1);
+        let hearts: Vec<Heart> = (0..threads).map(|_| Heart::default()).collect();
+        let desk = Desk::new(database, writer, (line, hearts.clone()));
+        desk.start()?;
+        let hearts = Arc::new(Mutex::new(hearts));
         Ok(Self {
             writes,
-            readers: SyncArbiter::start(threads, move || Reader { pool: pool.clone() }),
+            readers: SyncArbiter::start(threads, move || Reader::new(pool.clone(), Arc::clone(&hearts))),
             reading: Arc::new(Semaphore::new(settings.waiting_reads)),
             desk,
             tally,
@@ -106,13 +110,14 @@ impl Store {
         })
     }
 
-    /// Has the writer's thread watched over by a permanent actor, which starts another when it ends. Without this a
-    /// thread that ended stays ended, as is well for a test.
+    /// Has the threads watched for standing still, and the writer's watched over by a permanent actor, which starts
+    /// another when it ends. Without this a thread that ended stays ended, as is well for a test.
     pub fn keep(&self, supervisor: &Supervisor, on: &Arbiter) {
         let _keeper = self.kept(supervisor, on);
     }
 
     pub(super) fn kept(&self, supervisor: &Supervisor, on: &Arbiter) -> Mailbox<Keeper> {
+        self.desk.watched_by(supervisor);
         supervisor.spawn::<Keeper>(on, self.desk.clone(), Options::permanent())
     }
 

@@ -10,14 +10,16 @@ use std::thread::JoinHandle;
 use actix::prelude::*;
 use tokio::sync::{Notify, mpsc};
 
-use super::Error;
 use super::writer::{Item, Writer, text_of};
-use crate::supervision::{Life, Supervised};
+use super::{Database, Error};
+use crate::supervision::{Heart, Life, Need, Supervised, Supervisor};
 
 /// The writer's thread with all it needs to be started again. Cheap to clone.
 #[derive(Clone)]
 pub struct Desk {
     name: &'static str,
+    need: Need,
+    readers: Arc<[Heart]>,
     writer: Writer,
     line: Arc<Mutex<mpsc::Receiver<Box<dyn Item>>>>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
@@ -34,8 +36,33 @@ impl Drop for Farewell {
 }
 
 impl Desk {
-    pub(super) fn new(name: &'static str, writer: Writer, line: mpsc::Receiver<Box<dyn Item>>) -> Self {
-        Self { name, writer, line: Arc::new(Mutex::new(line)), thread: Arc::default(), ended: Arc::default() }
+    pub(super) fn new(
+        database: Database,
+        writer: Writer,
+        (line, readers): (mpsc::Receiver<Box<dyn Item>>, Vec<Heart>),
+    ) -> Self {
+        Self {
+            name: database.name,
+            need: database.need,
+            readers: readers.into(),
+            writer,
+            line: Arc::new(Mutex::new(line)),
+            thread: Arc::default(),
+            ended: Arc::default(),
+        }
+    }
+
+    /// Has the threads watched for standing still. A query may rightly take long, a write may not.
+    pub(super) fn watched_by(&self, supervisor: &Supervisor) {
+        supervisor.watch_thread(self.thread_name(), &self.writer.heart, self.need);
+        let need = if self.need == Need::Vital { Need::Patient } else { self.need };
+        for (number, heart) in (1..).zip(self.readers.iter()) {
+            supervisor.watch_thread(format!("{}-reader-{number}", self.name), heart, need);
+        }
+    }
+
+    fn thread_name(&self) -> String {
+        format!("{}-writer", self.name)
     }
 
     /// Starts the thread unless it runs.
@@ -56,7 +83,7 @@ impl Desk {
             }
         };
         let started = std::thread::Builder::new()
-            .name(format!("{}-writer", self.name))
+            .name(self.thread_name())
             .spawn(serve)
             .map_err(|e| Error::Connect(format!("no thread for the writer: {e}")))?;
         *thread = Some(started);

@@ -1,6 +1,7 @@
 //! Reads: a pool of worker threads, each guarded, because an unguarded one would lose a thread for each panic.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use actix::{Actor, ActorContext, Handler, Message, SyncContext};
 use diesel::QueryResult;
@@ -8,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::writer::text_of;
 use super::{AnyConnection, Error, Pool};
+use crate::supervision::Heart;
 
 /// A query on its way to a worker.
 #[derive(Message)]
@@ -34,8 +36,27 @@ impl Run {
     }
 }
 
+/// A worker. Its heart is lent, because a worker that panicked is made anew.
 pub(crate) struct Reader {
-    pub(crate) pool: Pool,
+    pool: Pool,
+    heart: Heart,
+    hearts: Hearts,
+}
+
+/// One heart for each worker of a pool.
+pub(crate) type Hearts = Arc<Mutex<Vec<Heart>>>;
+
+impl Reader {
+    pub(crate) fn new(pool: Pool, hearts: Hearts) -> Self {
+        let heart = hearts.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        Self { pool, heart, hearts }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.hearts.lock().unwrap_or_else(PoisonError::into_inner).push(self.heart.clone());
+    }
 }
 
 impl Actor for Reader {
@@ -46,7 +67,11 @@ impl Handler<Run> for Reader {
     type Result = ();
 
     fn handle(&mut self, run: Run, ctx: &mut SyncContext<Self>) {
-        if (run.0)(&self.pool) {
+        let panicked = {
+            let _work = self.heart.work();
+            (run.0)(&self.pool)
+        };
+        if panicked {
             // The factory builds a fresh worker on this thread.
             ctx.stop();
         }

@@ -14,6 +14,8 @@ use diesel::result::{DatabaseErrorKind, Error as Diesel};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{AnyConnection, Error, Manager};
+use crate::ops::failpoint::hit_in;
+use crate::supervision::Heart;
 
 /// One write: its first statement is its guard (a unique insert or a compare-and-set); what follows cannot
 /// legally fail. Returning `Ok` commits what was written; a refused item returns `Ok` without having written.
@@ -55,6 +57,10 @@ pub(crate) type OnCommit = Arc<dyn Fn(usize, std::time::Duration) + Send + Sync>
 
 #[derive(Clone)]
 pub(crate) struct Writer {
+    /// Name of the database.
+    pub(crate) name: &'static str,
+    /// Moves with each item and each commit.
+    pub(crate) heart: Heart,
     pub(crate) manager: Manager,
     pub(crate) batch: usize,
     pub(crate) tally: Arc<Tally>,
@@ -70,6 +76,7 @@ impl Writer {
         let mut connection = None;
         let mut batch: Vec<Box<dyn Item>> = Vec::with_capacity(self.batch);
         while waiting.blocking_recv_many(&mut batch, self.batch) > 0 {
+            let _work = self.heart.work();
             self.commit_all(&mut connection, &mut batch);
             batch.clear();
         }
@@ -110,9 +117,16 @@ impl Writer {
         let started = Instant::now();
         let connection = match slot {
             Some(connection) => connection,
-            None => slot.insert(self.manager.open().map_err(|e| Fault::Connect(e.to_string()))?),
+            None => {
+                // A server that is away is no thread that hangs.
+                let opened = self.heart.aside(|| self.manager.open());
+                slot.insert(opened.map_err(|e| Fault::Connect(e.to_string()))?)
+            }
         };
-        let outcome = run_batch(connection, batch);
+        self.heart.step();
+        hit_in("commit", self.name);
+        let outcome = run_batch(connection, batch, &self.heart);
+        self.heart.step();
         match &outcome {
             Ok(()) => self.count(batch.len(), started),
             Err(_) if is_broken(connection) => *slot = None,
@@ -187,9 +201,19 @@ fn copy_of(error: &Diesel) -> Diesel {
     }
 }
 
-fn run_batch(connection: &mut AnyConnection, batch: &mut [Box<dyn Item>]) -> Result<(), Fault> {
+fn run_batch(
+    connection: &mut AnyConnection,
+    batch: &mut [Box<dyn Item>],
+    heart: &Heart,
+) -> Result<(), Fault> {
     connection.begin().map_err(Fault::Diesel)?;
-    let ran = catch_unwind(AssertUnwindSafe(|| batch.iter_mut().try_for_each(|item| item.run(connection))));
+    let ran = catch_unwind(AssertUnwindSafe(|| {
+        batch.iter_mut().try_for_each(|item| {
+            heart.step();
+            item.run(connection)
+        })
+    }));
+    heart.step();
     let fault = match ran {
         Ok(Ok(())) => match connection.commit() {
             Ok(()) => return Ok(()),

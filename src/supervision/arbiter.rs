@@ -13,20 +13,24 @@ pub struct Arbiter {
     handle: ArbiterHandle,
 }
 
-/// How an arbiter is.
+/// How an arbiter, or another watched thread, is.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct ArbiterSnapshot {
     /// Its name.
-    pub name: &'static str,
-    /// Milliseconds since it last moved.
+    pub name: String,
+    /// Milliseconds since it last moved; 0 for a thread that waits for work.
     pub lag_ms: u64,
-    /// Whether it was ever found standing still for longer than it may.
+    /// Whether it was found standing still for longer than it may.
     pub red: bool,
 }
 
 impl Arbiter {
     pub(super) const fn new(name: &'static str, handle: ArbiterHandle) -> Self {
         Self { name, handle }
+    }
+
+    pub(super) fn handle(&self) -> ArbiterHandle {
+        self.handle.clone()
     }
 
     /// Its name.
@@ -38,6 +42,11 @@ impl Arbiter {
     /// Runs `work` there; false when the thread has ended.
     pub(super) fn run(&self, work: impl FnOnce() + Send + 'static) -> bool {
         self.handle.spawn_fn(work)
+    }
+
+    /// Ends the thread with all that runs there.
+    pub(super) fn stop(&self) {
+        self.handle.stop();
     }
 }
 

@@ -55,8 +55,9 @@ impl<A: Supervised> Guard<A> {
                 Ok(body) => body.live(&self, &name).await,
                 Err(exit) => exit,
             };
-            if exit == Exit::Done {
-                break (exit, false);
+            // Who was asked to end and failed over it has ended all the same.
+            if exit == Exit::Done || self.vitals.record().stop {
+                break (Exit::Done, false);
             }
             let Some(pause) = self.judge(&exit) else { break (exit, true) };
             if self.nap(pause).await {
@@ -71,7 +72,7 @@ impl<A: Supervised> Guard<A> {
     fn judge(&self, exit: &Exit) -> Option<Duration> {
         let (kind, key) = (self.vitals.kind, self.vitals.key.as_str());
         let mut record = self.vitals.record();
-        let pause = record.backoff.after_failure(Instant::now());
+        let pause = if record.hopeless { None } else { record.backoff.after_failure(Instant::now()) };
         if let Exit::Panicked(text) = exit {
             record.last_panic = Some(text.clone());
         }
@@ -84,9 +85,14 @@ impl<A: Supervised> Guard<A> {
         self.house.count(kind, matches!(exit, Exit::Panicked(_)), pause.is_some());
         match pause {
             Some(pause) => log::warn!(kind, key; "{kind} {key} {exit}; starts again in {pause:?}"),
-            None => log::error!(kind, key; "{kind} {key} {exit}; given up, its restarts are used up"),
+            None => log::error!(kind, key; "{kind} {key} {exit}; given up, {}", self.no_more()),
         }
         pause
+    }
+
+    /// Why there is no further life.
+    fn no_more(&self) -> &'static str {
+        if self.vitals.record().hopeless { "no restart cures that" } else { "its restarts are used up" }
     }
 
     /// Waits for the pause; true when the actor was asked to stop meanwhile.
@@ -105,9 +111,9 @@ impl<A: Supervised> Guard<A> {
     fn end(self, exit: Exit, gave_up: bool) {
         let (kind, key) = (self.vitals.kind, self.vitals.key.clone());
         if gave_up {
-            self.house.keep_given_up(&self.vitals);
+            self.house.keep_given_up(self.ticket.number, &self.vitals);
             if self.options.policy == Policy::Permanent {
-                self.house.raise("actors", format!("{kind} {key} {exit} and its restarts are used up"));
+                self.house.raise("actors", format!("{kind} {key} {exit} and {}", self.no_more()));
             }
         } else {
             self.vitals.record().state = "ended";
@@ -253,6 +259,7 @@ impl<A: Supervised> ActorFuture<A> for Pump<A> {
 
     fn poll(self: Pin<&mut Self>, actor: &mut A, ctx: &mut Context<A>, cx: &mut TaskContext<'_>) -> Poll<()> {
         for _ in 0..TURN {
+            // Also true after a stop: what follows is the next life's.
             if ctx.waiting() || self.vitals.wish().is_some() {
                 return Poll::Pending;
             }

@@ -71,6 +71,8 @@ pub(super) struct Record {
     pub(super) incarnation: u64,
     pub(super) started_at: Micros,
     pub(super) stop: bool,
+    /// The present life said that no further one can do better.
+    pub(super) hopeless: bool,
     /// What the present life said about its end.
     said: Option<Exit>,
     /// Oldest first.
@@ -95,6 +97,7 @@ impl Vitals {
             incarnation: 0,
             started_at: Micros::wall(),
             stop: false,
+            hopeless: false,
             said: None,
             busy: Vec::new(),
             next_work: 0,
@@ -140,6 +143,7 @@ impl Vitals {
         record.started_at = Micros::wall();
         record.state = "running";
         record.said = None;
+        record.hopeless = false;
         record.busy.clear();
         record.incarnation
     }
@@ -184,13 +188,21 @@ impl Vitals {
         }
     }
 
-    fn say(&self, incarnation: u64, exit: Exit) {
+    fn say(&self, incarnation: u64, exit: Exit, hopeless: bool) {
         let mut record = self.record();
         if record.incarnation == incarnation && record.said.is_none() {
             record.said = Some(exit);
+            record.hopeless = hopeless;
             drop(record);
             self.waker.wake();
         }
+    }
+
+    /// Says it for the present life, whichever it is.
+    #[cfg(test)]
+    pub(super) fn say_now(&self, exit: Exit) {
+        let incarnation = self.record().incarnation;
+        self.say(incarnation, exit, false);
     }
 
     pub(super) fn enter(self: &Arc<Self>, incarnation: u64, message: &'static str) -> Busy {
@@ -221,12 +233,18 @@ impl Life {
     /// Says that there is nothing more to do: the actor ends, its mailbox closes. No further message is handled;
     /// `ctx.stop()` besides it is allowed and not needed. The first saying counts.
     pub fn done(&self) {
-        self.vitals.say(self.incarnation, Exit::Done);
+        self.vitals.say(self.incarnation, Exit::Done, false);
     }
 
     /// Says that this life cannot go on: the actor is restarted within its budget. As [`done`](Self::done) otherwise.
     pub fn fail(&self, cause: impl Into<String>) {
-        self.vitals.say(self.incarnation, Exit::Failed(cause.into()));
+        self.vitals.say(self.incarnation, Exit::Failed(cause.into()), false);
+    }
+
+    /// Says that neither this life nor any further one can go on: the actor is given up at once, whatever is left of
+    /// its budget. As [`done`](Self::done) otherwise.
+    pub fn fail_for_good(&self, cause: impl Into<String>) {
+        self.vitals.say(self.incarnation, Exit::Failed(cause.into()), true);
     }
 
     /// Number of this life, from 1. Replies and timers that carry another number belong to another life.

@@ -148,7 +148,12 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         self.queue.is_closed()
     }
 
-    fn post<M>(&self, envelope: Envelope<A>) -> Result<Arc<OwnedSemaphorePermit>, Unreachable> {
+    #[cfg(test)]
+    pub(super) fn vitals(&self) -> Arc<Vitals> {
+        Arc::clone(&self.vitals)
+    }
+
+    pub(super) fn post<M>(&self, envelope: Envelope<A>) -> Result<Arc<OwnedSemaphorePermit>, Unreachable> {
         if self.queue.is_closed() {
             return Err(Unreachable::Closed);
         }

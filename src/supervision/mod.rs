@@ -1,7 +1,7 @@
 //! Starts actors, restarts them when they fail, and says how they are.
 //!
 //! Every actor of this program is started by [`Supervisor::spawn`] and by nothing else, because actix's own supervisor
-//! does not restart after a panic (`facts` holds what actix does, as tests). What holds here:
+//! does not restart after a panic (`facts` and `facts_more` hold what actix does, as tests). What holds here:
 //!
 //! - An actor is made by [`Supervised::fresh`] from its spec, for the first start and for every restart. Each life has
 //!   a new value and a new context: no half-changed state, no timer and no future of an earlier life.
@@ -19,27 +19,36 @@ mod arbiter;
 mod backoff;
 #[cfg(test)]
 mod facts;
+#[cfg(test)]
+mod facts_more;
 mod guard;
+mod heart;
 mod kinds;
 mod life;
 mod limited;
 mod mailbox;
 #[cfg(test)]
 mod place_tests;
+mod probe;
 mod supervisor;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trip;
 
 use std::time::Duration;
 
 use actix::prelude::*;
 
 pub use arbiter::{Arbiter, ArbiterSnapshot};
+pub use heart::{Heart, Need, Working};
 pub use kinds::KindSnapshot;
 pub use life::{Busy, Life, Snapshot};
 pub use limited::{OutOfTime, limited};
 pub use mailbox::{Mailbox, Unreachable};
 pub use supervisor::Supervisor;
+#[cfg(test)]
+pub(crate) use trip::TRIPS;
 
 /// How a life ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

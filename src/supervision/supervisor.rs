@@ -1,8 +1,8 @@
 //! The house-wide handle: who runs, on which threads, and what ends the process.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use actix_rt::System;
 use tokio::sync::watch;
@@ -11,6 +11,9 @@ use super::arbiter::Pulse;
 use super::guard::{Guard, Ticket};
 use super::kinds::{self, Place, Tally};
 use super::life::Vitals;
+use super::probe::WatchedThread;
+#[cfg(test)]
+use super::trip::{Trip, Tripper};
 use super::{Arbiter, ArbiterSnapshot, KindSnapshot, Mailbox, Options, Snapshot, Supervised};
 use crate::ops::{Health, Metrics, State};
 
@@ -19,40 +22,53 @@ const LAG_LIMIT: Duration = Duration::from_secs(5);
 /// Given-up actors kept for the operators' view.
 const GIVEN_UP_KEPT: usize = 256;
 /// Parts of health that this room reports.
-const PARTS: [&str; 2] = ["actors", "arbiters"];
+const PARTS: [&str; 3] = ["actors", "arbiters", "threads"];
 
 /// Starts actors and knows all of them. Cloning is cheap; all clones are the same house.
 #[derive(Clone)]
 pub struct Supervisor {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
-struct Shared {
-    health: Health,
-    metrics: Option<Metrics>,
-    lag_limit: Duration,
-    fatal: watch::Sender<Option<String>>,
+pub(super) struct Shared {
+    pub(super) health: Health,
+    pub(super) metrics: Option<Metrics>,
+    pub(super) lag_limit: Duration,
+    pub(super) fatal: watch::Sender<Option<String>>,
     roster: Mutex<Roster>,
 }
 
-#[derive(Default)]
-struct Roster {
-    next: u64,
-    actors: BTreeMap<u64, Arc<Vitals>>,
-    given_up: VecDeque<Snapshot>,
-    kinds: BTreeMap<&'static str, Arc<Tally>>,
-    arbiters: BTreeMap<&'static str, Watched>,
-    watching: bool,
+impl Drop for Shared {
+    /// The last handle is gone, and with it the last actor: every actor holds one.
+    fn drop(&mut self) {
+        let roster = self.roster.get_mut().unwrap_or_else(PoisonError::into_inner);
+        roster.arbiters.values().filter(|watched| watched.own).for_each(|watched| watched.arbiter.stop());
+    }
 }
 
-struct Watched {
-    arbiter: Arbiter,
-    pulse: Pulse,
-    red: bool,
+#[derive(Default)]
+pub(super) struct Roster {
+    next: u64,
+    actors: BTreeMap<u64, Arc<Vitals>>,
+    #[cfg(test)]
+    trippers: BTreeMap<u64, Tripper>,
+    given_up: VecDeque<Snapshot>,
+    kinds: BTreeMap<&'static str, Arc<Tally>>,
+    pub(super) arbiters: BTreeMap<&'static str, Watched>,
+    pub(super) threads: Vec<WatchedThread>,
+    pub(super) watching: bool,
+}
+
+pub(super) struct Watched {
+    pub(super) arbiter: Arbiter,
+    pub(super) pulse: Pulse,
+    pub(super) red: bool,
+    /// Whether the thread was made here.
+    pub(super) own: bool,
 }
 
 impl Supervisor {
-    /// An empty house that reports to `health`, as the vital parts `actors` and `arbiters`.
+    /// An empty house that reports to `health`, as the vital parts `actors`, `arbiters` and `threads`.
     #[must_use]
     pub fn new(health: Health) -> Self {
         Self::build(health, None, LAG_LIMIT)
@@ -88,12 +104,9 @@ impl Supervisor {
         }
         let arbiter = Arbiter::new(name, actix_rt::Arbiter::new().handle());
         let pulse = Pulse::start(&arbiter, self.tick());
-        roster.arbiters.insert(name, Watched { arbiter: arbiter.clone(), pulse, red: false });
-        let first = !std::mem::replace(&mut roster.watching, true);
+        roster.arbiters.insert(name, Watched { arbiter: arbiter.clone(), pulse, red: false, own: true });
         drop(roster);
-        if first {
-            self.watch();
-        }
+        self.watch();
         arbiter
     }
 
@@ -116,6 +129,8 @@ impl Supervisor {
         let vitals = Arc::new(Vitals::new(A::KIND, A::key(&spec), options.limits).at(place));
         let (mailbox, inbox) = Mailbox::pair(Arc::clone(&vitals), options.limits.mailbox);
         let ticket = self.enrol(Arc::clone(&vitals));
+        #[cfg(test)]
+        self.roster().trippers.insert(ticket.number, mailbox.tripper());
         let guard = Guard { spec, options, vitals, mailbox: mailbox.clone(), house: self.clone(), ticket };
         on.run(move || {
             actix_rt::spawn(guard.run(inbox));
@@ -140,18 +155,20 @@ impl Supervisor {
         kinds::sum(&tallies, &self.snapshots())
     }
 
-    /// Every arbiter made here.
+    /// Every arbiter, then every other watched thread.
     #[must_use]
     pub fn arbiters(&self) -> Vec<ArbiterSnapshot> {
         let snapshot = |(name, watched): (&&'static str, &Watched)| {
-            let lag_ms = watched.pulse.lag_ms();
+            let (name, lag_ms) = ((*name).to_owned(), watched.pulse.lag_ms());
             ArbiterSnapshot { name, lag_ms, red: watched.red }
         };
-        self.roster().arbiters.iter().map(snapshot).collect()
+        let roster = self.roster();
+        let threads = roster.threads.iter().map(WatchedThread::snapshot);
+        roster.arbiters.iter().map(snapshot).chain(threads).collect()
     }
 
     /// Resolves with the reason when the process should end with an error: a permanent actor was given up, or an
-    /// arbiter stood still. It stays resolved. Dropping the future loses nothing.
+    /// arbiter or a vital thread stood still. It stays resolved. Dropping the future loses nothing.
     pub async fn fatal(&self) -> String {
         let mut news = self.shared.fatal.subscribe();
         let reason = news.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
@@ -169,9 +186,11 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn keep_given_up(&self, vitals: &Vitals) {
+    /// Moves an actor from those that run to those given up, so that it is never shown twice.
+    pub(super) fn keep_given_up(&self, number: u64, vitals: &Vitals) {
         let snapshot = vitals.snapshot();
         let mut roster = self.roster();
+        roster.actors.remove(&number);
         if roster.given_up.len() >= GIVEN_UP_KEPT {
             roster.given_up.pop_front();
         }
@@ -188,14 +207,25 @@ impl Supervisor {
     }
 
     pub(super) fn strike_off(&self, number: u64) {
-        self.roster().actors.remove(&number);
+        let mut roster = self.roster();
+        roster.actors.remove(&number);
+        #[cfg(test)]
+        let _mailbox = roster.trippers.remove(&number);
     }
 
     fn tally(&self, kind: &'static str) -> Arc<Tally> {
         Arc::clone(self.roster().kinds.entry(kind).or_default())
     }
 
-    fn enrol(&self, vitals: Arc<Vitals>) -> Ticket {
+    /// Trips the actors that are wanted, by key and kind.
+    #[cfg(test)]
+    pub(super) fn trip_those(&self, wanted: impl Fn(&str, &str) -> bool, how: Trip) -> usize {
+        let roster = self.roster();
+        let numbers = roster.actors.iter().filter(|(_, vitals)| wanted(&vitals.key, vitals.kind));
+        numbers.filter_map(|(number, _)| roster.trippers.get(number)).map(|trip| trip(how)).count()
+    }
+
+    pub(super) fn enrol(&self, vitals: Arc<Vitals>) -> Ticket {
         let mut roster = self.roster();
         let number = roster.next;
         roster.next += 1;
@@ -203,76 +233,7 @@ impl Supervisor {
         Ticket { house: self.clone(), number }
     }
 
-    fn tick(&self) -> Duration {
-        (self.shared.lag_limit / 8).clamp(Duration::from_millis(5), Duration::from_millis(250))
-    }
-
-    /// Reads all pulses from a thread of its own, which ends with the last handle of this house.
-    fn watch(&self) {
-        let (house, tick) = (Arc::downgrade(&self.shared), self.tick());
-        let started = std::thread::Builder::new().name("lag-probe".to_owned()).spawn(move || {
-            let mut before = Instant::now();
-            while let Some(shared) = Weak::upgrade(&house) {
-                Self { shared }.look(before.elapsed());
-                before = Instant::now();
-                std::thread::sleep(tick);
-            }
-        });
-        if let Err(error) = started {
-            log::error!("the thread that watches the arbiters did not start: {error}");
-        }
-    }
-
-    /// One look at every pulse, `away` after the one before. When this thread itself was held up for long, the
-    /// machine or the whole process stood still (stopped by a signal, a frozen guest): that blames no arbiter.
-    fn look(&self, away: Duration) {
-        let stalled = away > self.shared.lag_limit / 2;
-        let limit = u64::try_from(self.shared.lag_limit.as_millis()).unwrap_or(u64::MAX);
-        let mut late = Vec::new();
-        for (name, watched) in &mut self.roster().arbiters {
-            if stalled {
-                watched.pulse.forgive();
-            }
-            let lag = watched.pulse.lag_ms();
-            if lag > limit && !watched.red {
-                watched.red = true;
-                late.push(format!("arbiter {name} has not moved for {lag} ms, longer than {limit} ms"));
-            }
-        }
-        for reason in late {
-            self.raise("arbiters", reason);
-        }
-    }
-
-    fn roster(&self) -> MutexGuard<'_, Roster> {
+    pub(super) fn roster(&self) -> MutexGuard<'_, Roster> {
         self.shared.roster.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Health, Pulse, Supervisor, Watched};
-    use std::time::Duration;
-
-    #[actix_rt::test]
-    async fn a_process_that_stood_still_as_a_whole_blames_no_arbiter() {
-        let limit = Duration::from_millis(20);
-        let house = Supervisor::build(Health::new(), None, limit);
-        // This thread never gives its arbiter a turn, so the pulse stays where it is.
-        let arbiter = house.here();
-        let pulse = Pulse::start(&arbiter, limit);
-        house.roster().arbiters.insert("here", Watched { arbiter, pulse: pulse.clone(), red: false });
-        let late = || {
-            while pulse.lag_ms() <= 20 {
-                std::thread::yield_now();
-            }
-        };
-        late();
-        house.look(limit * 10);
-        assert!(!house.arbiters()[0].red);
-        late();
-        house.look(Duration::ZERO);
-        assert!(house.arbiters()[0].red && !house.shared.health.live().0);
-        assert!(house.fatal().await.starts_with("arbiter here has not moved for "));
     }
 }

@@ -82,6 +82,8 @@ enum End {
     ActFuturePanic,
     TimerPanic,
     DetachedFail,
+    FailForGood,
+    StopAndPanic,
     LeaveTimer,
     SetTimer,
 }
@@ -126,6 +128,11 @@ impl Handler<Do> for Counter {
                 let life = self.life.clone();
                 actix_rt::spawn(async move { life.fail("from a detached future") });
             }
+            End::StopAndPanic => {
+                self.life.mailbox::<Self>().expect("its own").stop();
+                panic!("while it ends");
+            }
+            End::FailForGood => self.life.fail_for_good("declared dead"),
             End::SetTimer => {
                 ctx.notify_later(Stale, Duration::from_millis(1));
             }
@@ -461,8 +468,8 @@ async fn an_arbiter_that_stands_still_is_fatal() {
     assert!(reason.contains("arbiter bad has not moved"), "{reason}");
     assert_eq!(well.ask(Add(1), LONG).await, Ok(1), "the other one moves");
     assert!(!health.live().0);
-    let red: Vec<_> = house.arbiters().iter().map(|arbiter| (arbiter.name, arbiter.red)).collect();
-    assert_eq!(red, [("bad", true), ("good", false)]);
+    let red: Vec<_> = house.arbiters().into_iter().map(|arbiter| (arbiter.name, arbiter.red)).collect();
+    assert_eq!(red, [("bad".to_owned(), true), ("good".to_owned(), false)]);
     drop(open);
 }
 
@@ -471,7 +478,7 @@ async fn only_the_newest_given_up_actors_are_kept() {
     let house = Supervisor::new(Health::new());
     for number in 0..300 {
         let vitals = super::life::Vitals::new("counter", number.to_string(), Limits::default());
-        house.keep_given_up(&vitals);
+        house.keep_given_up(number, &vitals);
     }
     let kept = house.snapshots();
     assert_eq!((kept.len(), kept[0].key.as_str()), (256, "44"));
@@ -485,4 +492,148 @@ async fn a_future_past_its_limit_is_dropped() {
         late.expect_err("it never ends").to_string(),
         "not finished after 1ms; what it did until then is unknown"
     );
+}
+
+#[actix_rt::test]
+async fn what_follows_a_bare_stop_is_the_next_lifes() {
+    let stage = Stage::quick();
+    assert_eq!(stage.add(7).await, Ok(7));
+    let (stopped, behind) = tokio::join!(stage.make(End::BareStop), stage.add(1));
+    assert_eq!((stopped, behind), (Ok(()), Ok(1)), "state is fresh");
+}
+
+#[actix_rt::test]
+async fn a_life_that_no_restart_can_better_is_given_up_at_once() {
+    let stage = Stage::new(Policy::Permanent, quick());
+    assert_eq!(stage.make(End::FailForGood).await, Ok(()));
+    let news = stage.exit().await;
+    assert_eq!((news.exit, news.gave_up), (Exit::Failed("declared dead".to_owned()), true));
+    assert_eq!((stage.spec.made.load(SeqCst), stage.snapshot().restarts), (1, 0));
+    let reason = stage.house.fatal().await;
+    assert_eq!(reason, "counter one failed: declared dead and no restart cures that");
+    let other = Stage::quick();
+    assert_eq!(other.make(End::Fail).await, Ok(()));
+    assert_eq!(other.add(1).await, Ok(1), "an ordinary failure of the same actor is restarted");
+}
+
+#[actix_rt::test]
+async fn who_was_asked_to_stop_and_fails_over_it_has_ended_and_harms_nobody() {
+    let stage = Stage::new(Policy::Permanent, Limits { budget: 0, ..quick() });
+    assert_eq!(stage.make(End::StopAndPanic).await, Err(Unreachable::Closed));
+    let news = stage.exit().await;
+    assert_eq!((news.exit, news.gave_up), (Exit::Done, false));
+    assert!(stage.house.snapshots().is_empty());
+    assert!(stage.health.live().0 && stage.house.shared.fatal.borrow().is_none());
+}
+
+#[actix_rt::test]
+async fn an_actor_given_up_is_never_shown_twice_nor_missing() {
+    let house = Supervisor::new(Health::new());
+    let vitals = Arc::new(super::life::Vitals::new("counter", "one".to_owned(), Limits::default()));
+    let ticket = house.enrol(Arc::clone(&vitals));
+    assert_eq!(house.snapshots().len(), 1);
+    house.keep_given_up(ticket.number, &vitals);
+    assert_eq!(house.snapshots().len(), 1, "while its guard comes to its end");
+    drop(ticket);
+    assert_eq!(house.snapshots().len(), 1);
+}
+
+#[actix_rt::test]
+async fn actors_that_fail_together_do_not_come_back_together() {
+    let limits = Limits { backoff_first: Duration::from_secs(1000), ..Limits::default() };
+    let mut pauses: Vec<Duration> = (0..50)
+        .map(|_| {
+            let vitals = super::life::Vitals::new("counter", "x".to_owned(), limits);
+            let pause = vitals.record().backoff.after_failure(tokio::time::Instant::now());
+            pause.expect("budget left")
+        })
+        .collect();
+    pauses.sort();
+    pauses.dedup();
+    assert!(pauses.len() > 40, "{} different pauses of 50", pauses.len());
+}
+
+#[actix_rt::test]
+async fn one_actors_budget_is_not_anothers() {
+    let stage = Stage::quick();
+    let options = Options { limits: quick(), ..Options::transient(None) };
+    let spec = Spec { name: "other", ..Spec::default() };
+    let other = stage.house.spawn::<Counter>(&stage.house.here(), spec, options);
+    spend_budget(&stage).await;
+    for _ in 0..5 {
+        let _failed = other.ask(Do(End::Panic), LONG).await;
+    }
+    assert_eq!(other.ask(Add(1), LONG).await, Ok(1), "its own five restarts were left");
+}
+
+#[actix_rt::test]
+async fn a_mailbox_takes_no_more_than_its_limit_however_many_hold_it() {
+    let house = Supervisor::new(Health::new());
+    let worker = house.arbiter("bounded");
+    let options = Options { limits: Limits { mailbox: 10, ..quick() }, ..Options::transient(None) };
+    let mailbox = house.spawn::<Counter>(&worker, Spec { name: "one", ..Spec::default() }, options);
+    let (open, block) = std::sync::mpsc::channel();
+    mailbox.tell(Block(block)).expect("room for it");
+    until("it blocks", || house.snapshots()[0].message.is_some()).await;
+    let taken: usize = (0..8)
+        .map(|_| {
+            let mailbox = mailbox.clone();
+            std::thread::spawn(move || (0..1000).filter(|_| mailbox.tell(Add(1)).is_ok()).count())
+        })
+        .map(|thread| thread.join().expect("no panic"))
+        .sum();
+    assert!((9..=10).contains(&taken), "{taken} taken");
+    assert_eq!(mailbox.tell(Add(1)), Err(Unreachable::Full));
+    let one_way = mailbox.recipient::<Add>();
+    let by_recipient = (0..1000).filter(|_| one_way.try_send(Add(1)).is_ok()).count();
+    assert!(by_recipient <= 11, "{by_recipient} by one recipient");
+    drop(open);
+    mailbox.stop();
+}
+
+#[actix_rt::test]
+async fn the_last_handle_ends_the_threads_it_made() {
+    let house = Supervisor::new(Health::new());
+    let worker = house.arbiter("ends");
+    let spec = Spec { name: "one", ..Spec::default() };
+    let mailbox = house.spawn::<Counter>(&worker, spec, Options::transient(None));
+    assert_eq!(mailbox.ask(Add(1), LONG).await, Ok(1));
+    let shared = Arc::downgrade(&house.shared);
+    drop(house);
+    assert_eq!(mailbox.ask(Add(1), LONG).await, Ok(2), "an actor keeps its house");
+    mailbox.stop();
+    until("the house is gone", || shared.upgrade().is_none()).await;
+    until("the thread ends", || !worker.run(|| ())).await;
+}
+
+#[actix_rt::test]
+async fn a_thread_with_a_heart_that_stands_still_is_fatal() {
+    let house = Supervisor::build(Health::new(), None, Duration::from_secs(1));
+    let (good, bad) = (super::Heart::default(), super::Heart::default());
+    house.watch_thread("good-writer", &good, super::Need::Vital);
+    house.watch_thread("bad-writer", &bad, super::Need::Vital);
+    let stuck = bad.clone();
+    let (open, block) = std::sync::mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        let _work = stuck.work();
+        let _ended = block.recv_timeout(LONG);
+    });
+    let reason = tokio::time::timeout(LONG, house.fatal()).await.expect("it is noticed");
+    assert!(reason.starts_with("thread bad-writer has been at one step for "), "{reason}");
+    let red: Vec<_> = house.arbiters().into_iter().map(|thread| (thread.name, thread.red)).collect();
+    assert_eq!(red, [("good-writer".to_owned(), false), ("bad-writer".to_owned(), true)]);
+    drop(open);
+    thread.join().expect("no panic");
+}
+
+#[actix_rt::test]
+async fn any_actor_can_be_tripped_and_each_way_restarts_it() {
+    let stage = Stage::quick();
+    for (lives, how) in (2..).zip(super::TRIPS) {
+        stage.house.survives("counter", how).await;
+        assert_eq!(stage.add(1).await, Ok(1), "{how:?}");
+        assert_eq!(stage.snapshot().incarnation, lives, "{how:?}");
+    }
+    stage.house.ruin("counter", "one").await;
+    assert_eq!(stage.exit().await.exit, Exit::Panicked("tripped".to_owned()));
 }

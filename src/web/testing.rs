@@ -187,6 +187,7 @@ fn registry(store: &Store, metrics: &Metrics, ring: &Arc<KeyRing>, supervisor: &
         jobs: supervisor.here(),
         ports,
         sweep: Duration::from_secs(3600),
+        died: Arc::default(),
         // No job is taken into work: it stays as it was accepted.
         running: Running::new(0),
         set_aside: Duration::from_secs(60),

@@ -27,13 +27,13 @@ const AGREED: &[(&str, &str, &str)] = &[
 
 /// What must stand nowhere in the sources, with the folders where it may.
 const BANNED: &[(&str, &[&str], &str)] = &[
-    (".do_send(", &[], "it ignores capacity and drops silently"),
-    ("from_registry(", &[], "a dead address is kept for ever"),
-    ("Supervisor::start(", &["src/supervision/facts.rs"], "actix's own does not survive a panic"),
-    ("actix::Supervisor", &["src/supervision/facts.rs"], "actix's own does not survive a panic"),
-    ("thread::sleep(", &["src/supervision/supervisor.rs"], "it blocks an arbiter"),
+    (".do_send(", &["src/supervision/facts"], "it ignores capacity and drops silently"),
+    ("from_registry(", &["src/supervision/facts"], "a dead address is kept for ever"),
+    ("Supervisor::start(", &["src/supervision/facts"], "actix's own does not survive a panic"),
+    ("actix::Supervisor", &["src/supervision/facts"], "actix's own does not survive a panic"),
+    ("thread::sleep(", &["src/supervision/probe.rs", "src/ops/failpoint.rs"], "it blocks an arbiter"),
     ("block_in_place(", &[], "it panics on a runtime of one thread"),
-    ("cancel_future(", &[], "the handle may name a timer of the next life"),
+    ("cancel_future(", &["src/supervision/facts"], "the handle may name a timer of the next life"),
     ("println!(", &["src/cli/"], "only commands write to the terminal"),
     ("eprintln!(", &["src/cli/", "src/main.rs", "src/bin/"], "only commands write to the terminal"),
     ("#[allow(", &[], "exceptions must expire by themselves: use #[expect]"),
@@ -294,6 +294,67 @@ fn every_migration_goes_down_as_well() {
         let down = up.with_file_name("down.sql");
         let text = std::fs::read_to_string(&down).unwrap_or_default();
         assert!(text.contains("DROP") || text.contains("ALTER"), "{} takes nothing back", shown(&down));
+    }
+}
+
+/// The actors that the sources define: what `Supervised` is implemented for, outside the room that defines it.
+fn supervised_actors() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for path in files("src", ".rs") {
+        if shown(&path).starts_with("src/supervision/") {
+            continue;
+        }
+        let code = code_of(&std::fs::read_to_string(&path).expect("a source"));
+        for line in code.lines().filter(|line| line.starts_with("impl")) {
+            if let Some((_, of)) = line.split_once("Supervised for ") {
+                found.insert(word(of));
+            }
+        }
+    }
+    found
+}
+
+/// Rows of the table of actors in the docs: the cells after the first.
+fn table_of_actors() -> BTreeMap<String, Vec<String>> {
+    let page = std::fs::read_to_string(root().join("docs/ARCHITECTURE.md")).expect("the page");
+    let section = page.split("### Which test shows what of which actor").nth(1).expect("the section");
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let rows = section.lines().filter(|line| line.starts_with("| `"));
+    rows.map(|row| {
+        let cells: Vec<String> =
+            row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
+        (cells[0].trim_matches('`').to_owned(), cells[1..].to_vec())
+    })
+    .collect()
+}
+
+#[test]
+fn every_actor_has_tests_for_panic_error_stop_and_giving_up_and_the_docs_name_them() {
+    let (actors, table) = (supervised_actors(), table_of_actors());
+    assert!(actors.contains("JobActor") && actors.contains("Watcher"), "the test sees actors: {actors:?}");
+    let listed: BTreeSet<String> = table.keys().cloned().collect();
+    assert_eq!(actors, listed, "actors of the sources, and of the table in docs/ARCHITECTURE.md");
+    let mut tests = BTreeSet::new();
+    for folder in ["src", "tests"] {
+        for path in files(folder, ".rs") {
+            let text = std::fs::read_to_string(&path).expect("a source");
+            for line in text.lines() {
+                let line = line.trim_start();
+                if let Some(rest) = line.strip_prefix("async fn ").or_else(|| line.strip_prefix("fn ")) {
+                    tests.insert(word(rest));
+                }
+            }
+        }
+    }
+    for (actor, cells) in table {
+        let [_, survives, given_up] = &cells[..] else { panic!("{actor}: {cells:?}") };
+        for cell in [survives, given_up] {
+            let named: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
+            assert!(!named.is_empty(), "{actor}: no test is named in \"{cell}\"");
+            for test in named {
+                assert!(tests.contains(test), "{actor}: there is no test {test}");
+            }
+        }
     }
 }
 

@@ -8,6 +8,8 @@ mod absent;
 #[cfg(test)]
 mod architecture;
 #[cfg(test)]
+mod blocked;
+#[cfg(test)]
 mod cli;
 #[cfg(test)]
 mod commits;

@@ -115,6 +115,10 @@ impl FakeCloud {
             Some(Fault::Refuse(class)) => Err(CallError::refused(class, "OnDemand", name)),
             Some(Fault::Unknown | Fault::Stall) => Err(CallError::unknown(name)),
             Some(Fault::Answer) => done().and_then(|_| Err(CallError::unknown("its answer was lost"))),
+            Some(Fault::Hang) => {
+                let _ = done();
+                std::future::pending().await
+            }
             Some(Fault::KillAfter) => {
                 let _ = done();
                 self.script.die().await

@@ -149,6 +149,7 @@ fn faults() -> Vec<Fault> {
         Fault::Unknown,
         Fault::Answer,
         Fault::Stall,
+        Fault::Hang,
         Fault::Late,
         Fault::Panic,
         Fault::KillBefore,
@@ -207,6 +208,67 @@ async fn every_other_kind() {
 }
 
 #[actix_rt::test]
+async fn a_call_past_its_limit_is_dropped_its_outcome_stays_unknown_and_a_look_finds_it() {
+    let table = [
+        (JobKind::LaunchServer, "launch", "find_by_tag", "found by its tag:"),
+        (JobKind::StopServer, "stop", "machine", "accepted for"),
+        (JobKind::TerminateServer, "terminate", "machine", "accepted for"),
+    ];
+    for (kind, call, look, found) in table {
+        let world = World::new(TokenClass::K).await;
+        let uid = world.submit(kind).await;
+        let ports = world.life().await;
+        world.script.begin(None);
+        world.script.hang(call);
+        // Whoever looks dies, so that what was written before the look can be seen.
+        world.script.deadly(look);
+        let wake = Notify::new();
+        tokio::select! {
+            ended = drive(&ports, (uid, None), &wake) => panic!("{kind}: it did not look: {ended:?}"),
+            () = world.script.dead.notified() => {}
+            () = tokio::time::sleep(Duration::from_secs(30)) => panic!("{kind}: the call is never dropped"),
+        }
+        let open = history(&world, uid).await;
+        assert_eq!(open.attempts.len(), 1, "{kind}");
+        assert_eq!(open.attempts[0].outcome, AttemptOutcome::Open, "{kind}: unknown is not failed");
+        assert_eq!((open.job.state, open.job.why_code.as_str()), (JobState::Running, "unknown"), "{kind}");
+        assert!(open.job.why.contains("not finished after 30ms"), "{kind}: {}", open.job.why);
+        world.script.harmless();
+        let ended = settle(&world, uid, None).await;
+        assert_eq!(ended.job.state, JobState::Complete, "{kind}");
+        assert_eq!(ended.attempts.len(), 1, "{kind}: it was found, not sent again");
+        assert!(ended.attempts[0].evidence.starts_with(found), "{kind}: {}", ended.attempts[0].evidence);
+        check(&world, &ended, &format!("{kind} hangs")).await;
+    }
+}
+
+#[actix_rt::test]
+async fn a_lease_past_its_limit_is_dropped_and_the_job_says_that_it_waits_for_the_key_manager() {
+    let world = World::new(TokenClass::K).await;
+    let uid = world.submit(JobKind::LaunchServer).await;
+    let ports = world.life().await;
+    world.script.begin(None);
+    world.script.hang("lease");
+    // Whoever asks again dies, so that what was written before can be seen.
+    world.script.deadly("lease");
+    let wake = Notify::new();
+    let began = std::time::Instant::now();
+    tokio::select! {
+        ended = drive(&ports, (uid, None), &wake) => panic!("it did not go on: {ended:?}"),
+        () = world.script.dead.notified() => {}
+        () = tokio::time::sleep(Duration::from_secs(30)) => panic!("the lease is never dropped"),
+    }
+    assert!(began.elapsed() >= Duration::from_millis(30));
+    let waits = history(&world, uid).await;
+    assert_eq!(waits.job.why_code, "key-manager");
+    assert!(waits.job.why.contains("not finished after 30ms"), "{}", waits.job.why);
+    world.script.harmless();
+    let ended = settle(&world, uid, None).await;
+    assert_eq!(ended.job.state, JobState::Complete);
+    check(&world, &ended, "the lease hangs").await;
+}
+
+#[actix_rt::test]
 async fn a_cancelled_command_is_taken_back_only_where_it_was_never_sent() {
     for sent in [false, true] {
         let world = World::new(TokenClass::K).await;
@@ -249,7 +311,8 @@ async fn jobs_on_one_server_follow_one_another_in_the_order_of_their_acceptance(
     let second = world.submit_on(JobKind::StartServer, row.server.expect("a server")).await;
     let ports = world.life().await;
     world.script.begin(None);
-    let early = tokio::time::timeout(Duration::from_millis(100), drive(&ports, (second, None), &Notify::new())).await;
+    let early =
+        tokio::time::timeout(Duration::from_millis(100), drive(&ports, (second, None), &Notify::new())).await;
     assert!(early.is_err(), "it waits for its turn");
     assert_eq!(history(&world, second).await.job.why_code, "server-busy");
     settle(&world, first, None).await;

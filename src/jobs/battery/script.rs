@@ -21,6 +21,8 @@ pub(super) enum Fault {
     Answer,
     /// Stands still until the caller's limit.
     Stall,
+    /// Done, and the call never returns.
+    Hang,
     /// A create that lands after its caller gave up.
     Late,
     /// The port panics.
@@ -44,6 +46,7 @@ pub(super) struct Script {
     calls: AtomicU32,
     fault: Mutex<Option<(u32, Fault)>>,
     deadly: Mutex<Option<&'static str>>,
+    hanging: Mutex<Option<&'static str>>,
     /// Told when the process is to die.
     pub(super) dead: Notify,
     /// Told, and answered through `cancelled`, when a person asks for a cancel.
@@ -61,6 +64,16 @@ impl Script {
     /// Lets every call of this name kill the process.
     pub(super) fn deadly(&self, name: &'static str) {
         *self.deadly.lock().expect("no panic") = Some(name);
+    }
+
+    /// Lets no call kill the process any more.
+    pub(super) fn harmless(&self) {
+        *self.deadly.lock().expect("no panic") = None;
+    }
+
+    /// Lets the next call of this name never return.
+    pub(super) fn hang(&self, name: &'static str) {
+        *self.hanging.lock().expect("no panic") = Some(name);
     }
 
     pub(super) fn calls(&self) -> u32 {
@@ -84,6 +97,9 @@ impl Script {
     /// One call passes; the fault it suffers, once it is its turn.
     pub(super) async fn pass(&self, name: &'static str) -> Option<Fault> {
         let call = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
+        if self.hanging.lock().expect("no panic").take_if(|hanging| *hanging == name).is_some() {
+            return Some(Fault::Hang);
+        }
         if *self.deadly.lock().expect("no panic") == Some(name) {
             return self.die().await;
         }

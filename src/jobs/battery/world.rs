@@ -101,6 +101,7 @@ impl Keys for Lender {
                 return Err(NoLease::Later("on demand".into()));
             }
             Some(Fault::KillAfter) => return self.0.die().await,
+            Some(Fault::Hang) => return std::future::pending().await,
             _ => {}
         }
         Ok(Leased { access_key: "AK".into(), secret: Secret::from("s".to_owned()), shown: "{}".into() })
@@ -188,7 +189,8 @@ impl World {
             install: Arc::clone(&self.install),
             ring: Arc::clone(&self.ring),
             limits: Limits::default(),
-            call_limit: Duration::from_secs(2),
+            // Of real time: only a call that never returns takes so long.
+            call_limit: Duration::from_millis(30),
             command_wait: Duration::from_secs(60),
             enrolment: Some(Arc::new(Enrolment {
                 url: "https://localhost".into(),

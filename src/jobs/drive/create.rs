@@ -42,7 +42,7 @@ impl Driver<'_> {
             return Ok(next);
         }
         hit("call.before");
-        let answer = line.provider.launch(&line.context(), &request).await;
+        let answer = line.bounded(line.provider.launch(&line.context(), &request)).await;
         hit("call.after");
         self.created(job, attempt.uid, answer).await
     }

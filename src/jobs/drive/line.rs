@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{BUSY_RETRY, Driver, Next};
-use crate::cloud::{CallContext, Credential, Provider};
+use crate::cloud::{CallContext, CallError, Credential, Provider};
 use crate::jobs::Error;
 use crate::jobs::machine::{self, Ending};
 use crate::jobs::ports::{Applied, Ask, Change, Leased, NoLease, Place};
@@ -16,6 +16,7 @@ use crate::ops::failpoint::hit;
 use crate::store::provisioning::job::{Attempt, History, Job};
 use crate::store::provisioning::server::ServerRow;
 use crate::store::provisioning::watch::Watch;
+use crate::supervision::limited;
 
 /// How long a job waits for the key manager before it asks again.
 const KEYS_RETRY: Duration = Duration::from_secs(1);
@@ -35,6 +36,18 @@ impl Line {
             region: self.place.region.as_str(),
             credential: Credential { access_key: self.lease.access_key.as_str(), secret: &self.lease.secret },
             limit: self.limit,
+        }
+    }
+
+    /// Waits for a call no longer than its limit, whatever the driver of the cloud makes of that limit. A call that is
+    /// dropped may have been done, or may yet be.
+    pub(super) async fn bounded<T>(
+        &self,
+        call: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
+        match limited(self.limit, call).await {
+            Ok(answer) => answer,
+            Err(late) => Err(CallError::unknown(late.to_string())),
         }
     }
 }
@@ -77,7 +90,9 @@ impl Driver<'_> {
             credential: place.credential.clone(),
             purpose: purpose.to_owned(),
         };
-        match self.ports.keys.lease(ask).await {
+        // A lease that comes too late is dropped and wiped; nothing is used up by asking again.
+        let leased = limited(self.ports.call_limit, self.ports.keys.lease(ask)).await;
+        match leased.unwrap_or_else(|late| Err(NoLease::Later(late.to_string()))) {
             Ok(lease) => {
                 let limit = self.ports.call_limit.min(provider.capabilities().t_call);
                 Ok(Ok(Line { place, provider, lease, limit }))

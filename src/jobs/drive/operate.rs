@@ -73,10 +73,11 @@ impl Driver<'_> {
 
 pub(super) async fn call(line: &Line, operation: Operation, id: &str) -> Result<(), CallError> {
     let context = line.context();
-    match operation {
-        Operation::Start => line.provider.start(&context, id).await,
-        Operation::Stop => line.provider.stop(&context, id).await,
-        Operation::Pause => line.provider.pause(&context, id).await,
-        Operation::Terminate => line.provider.terminate(&context, id).await,
-    }
+    let sent = match operation {
+        Operation::Start => line.provider.start(&context, id),
+        Operation::Stop => line.provider.stop(&context, id),
+        Operation::Pause => line.provider.pause(&context, id),
+        Operation::Terminate => line.provider.terminate(&context, id),
+    };
+    line.bounded(sent).await
 }

@@ -54,7 +54,7 @@ impl Driver<'_> {
             return self.moved(Change::Close(Box::new(close))).await;
         }
         let tag = request::tag(job.uid, step.name);
-        let found = match line.provider.find_by_tag(&line.context(), &tag).await {
+        let found = match line.bounded(line.provider.find_by_tag(&line.context(), &tag)).await {
             Ok(found) => found,
             Err(error) => return self.not_seen(job, &error).await,
         };
@@ -71,7 +71,7 @@ impl Driver<'_> {
         if let Some(next) = self.may_resend(job).await? {
             return Ok(next);
         }
-        let answer = line.provider.launch(&line.context(), &request).await;
+        let answer = line.bounded(line.provider.launch(&line.context(), &request)).await;
         match answer {
             Err(error) if error.is_definite() => self.resend_refused(job, open, (&error, quiet)).await,
             answer => self.created(job, open.uid, answer).await,
@@ -142,7 +142,7 @@ impl Driver<'_> {
             Ok(line) => line,
             Err(next) => return Ok(next),
         };
-        let seen = match line.provider.machine(&line.context(), &row.provider_id).await {
+        let seen = match line.bounded(line.provider.machine(&line.context(), &row.provider_id)).await {
             Ok(seen) => seen,
             Err(error) => return self.not_seen(job, &error).await,
         };

@@ -35,7 +35,7 @@ impl Driver<'_> {
             Ok(line) => line,
             Err(next) => return Ok(next),
         };
-        let seen = match line.provider.machine(&line.context(), &resource).await {
+        let seen = match line.bounded(line.provider.machine(&line.context(), &resource)).await {
             Ok(seen) => seen,
             Err(error) => return self.not_seen(job, &error).await,
         };
@@ -51,7 +51,7 @@ impl Driver<'_> {
         if let Some(next) = self.open(job, change).await? {
             return Ok(next);
         }
-        let answer = line.provider.terminate(&line.context(), &resource).await;
+        let answer = line.bounded(line.provider.terminate(&line.context(), &resource)).await;
         self.undone(job, attempt.uid, answer).await
     }
 
@@ -65,7 +65,7 @@ impl Driver<'_> {
         if let Some(next) = self.may_resend(job).await? {
             return Ok(next);
         }
-        let answer = line.provider.terminate(&line.context(), resource).await;
+        let answer = line.bounded(line.provider.terminate(&line.context(), resource)).await;
         self.undone(job, open.uid, answer).await
     }
 

@@ -17,6 +17,7 @@ use super::credentials::{Asked, CredentialError, Found};
 use crate::crypto;
 use crate::model::Micros;
 use crate::ops::Chain;
+use crate::ops::failpoint::hit;
 
 /// Where leases and refusals are written down.
 const AUDIT: &str = "dispatcher::km::audit";
@@ -110,6 +111,7 @@ async fn decide(shared: &Shared, peer: &Peer, question: &Question) -> Answer {
 async fn lease(shared: &Shared, peer: &Peer, request: &LeaseRequest, now: Micros) -> Answer {
     let asked =
         Asked { reference: &request.credential, customer: request.customer, account: request.account };
+    hit("lease.answer");
     match shared.credentials.get(&asked).await {
         Ok(found) => {
             granted(peer, request, &found);

@@ -26,6 +26,14 @@ pub struct Node {
     pub started_at: i64,
 }
 
+impl Node {
+    /// Whether nobody declared it dead.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.state == ALIVE
+    }
+}
+
 /// Registers a new life.
 ///
 /// # Errors

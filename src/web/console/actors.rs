@@ -225,7 +225,7 @@ impl Actor {
 impl Bar {
     fn of(arbiter: &ArbiterSnapshot) -> Self {
         Self {
-            name: arbiter.name.to_string(),
+            name: arbiter.name.clone(),
             red: arbiter.red,
             lag: words::took(std::time::Duration::from_millis(arbiter.lag_ms)),
             width: (arbiter.lag_ms * 100 / FULL_MS).clamp(1, 100),

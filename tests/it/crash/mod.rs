@@ -98,6 +98,7 @@ impl Nemesis {
         let order = Order {
             place: place.unwrap_or_default().to_owned(),
             hits: place.map_or(0, |place| hits(place, rng)),
+            block_ms: None,
             log: Some(self.log.clone()),
             sabotage: plan.sabotage.clone(),
         };

@@ -65,11 +65,14 @@ pub(crate) struct Ready {
     pub(crate) pid: u32,
 }
 
-/// Where a process is to die, handed over on a descriptor.
+/// Where a process is to die or stand still, handed over on a descriptor.
 #[derive(Clone, Debug, Default, serde::Serialize)]
 pub(crate) struct Order {
     pub(crate) place: String,
     pub(crate) hits: u32,
+    /// Instead of dying: how long the thread stands still there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) block_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) log: Option<PathBuf>,
     pub(crate) sabotage: Vec<String>,
