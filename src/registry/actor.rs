@@ -17,7 +17,7 @@ use crate::mq::{Nudge, Queue, Topic};
 use crate::ops::Metrics;
 use crate::store::provisioning::accept::{self, Answer, Entered, Submit};
 use crate::store::provisioning::{job, node, transition};
-use crate::store::{self, Store};
+use crate::store::{self, AnyConnection, Store};
 use crate::supervision::{self, Arbiter, Exit, Exited, Life, Mailbox, Options, Supervised, Supervisor};
 
 /// Links of the registry.
@@ -119,9 +119,12 @@ fn listen(inbox: mpsc::Receiver<Nudge>, ctx: &mut Context<RegistryActor>) {
 
 impl StreamHandler<Nudge> for RegistryActor {
     fn handle(&mut self, nudge: Nudge, _: &mut Context<Self>) {
-        if let Nudge::Job(job) = nudge {
+        if let Nudge::Job(job) | Nudge::Cancel(job) = nudge {
             self.spec.metrics.nudge(Topic::Jobs.as_str());
-            self.activate(job);
+            // A job that begins settles its hint with its claim, or at the latest with its actor's end.
+            if !self.activate(job) || matches!(nudge, Nudge::Cancel(_)) {
+                self.spec.queue.settle(nudge);
+            }
         }
     }
 
@@ -131,10 +134,11 @@ impl StreamHandler<Nudge> for RegistryActor {
 }
 
 impl RegistryActor {
-    fn activate(&self, job: JobUid) {
+    /// Wakes or starts a job's actor; true when one was started.
+    fn activate(&self, job: JobUid) -> bool {
         let mut directory = self.spec.running.directory();
         match directory.nudged(job) {
-            Activate::Later => {}
+            Activate::Later => false,
             Activate::Wake => {
                 let closed = directory.actor(job).is_some_and(|actor| {
                     let _ = actor.tell(Wake);
@@ -145,8 +149,9 @@ impl RegistryActor {
                 if closed && directory.seems_gone(job) {
                     let next = directory.ended(job);
                     drop(directory);
-                    next.into_iter().for_each(|job| self.activate(job));
+                    self.activate_all(next);
                 }
+                false
             }
             Activate::Start => {
                 let spec = jobs::Spec { job, ports: self.spec.ports.clone() };
@@ -157,7 +162,14 @@ impl RegistryActor {
                 };
                 let actor = self.spec.supervisor.spawn::<JobActor>(&self.spec.jobs, spec, options);
                 directory.started(job, actor);
+                true
             }
+        }
+    }
+
+    fn activate_all(&self, jobs: impl IntoIterator<Item = JobUid>) {
+        for job in jobs {
+            self.activate(job);
         }
     }
 
@@ -188,7 +200,7 @@ impl RegistryActor {
                 self.activate(job);
             }
         }
-        needed.free.into_iter().for_each(|job| self.activate(job));
+        self.activate_all(needed.free);
     }
 
     fn forget(&self, ctx: &mut Context<Self>) {
@@ -241,7 +253,15 @@ impl Handler<SubmitJob> for RegistryActor {
         let spec = self.spec.clone();
         Box::pin(async move {
             let (uid, id, kind) = (submit.uid, submit.id, submit.params.kind());
-            match spec.store.write(move |c| accept::accept(c, &submit)).await? {
+            let announce = spec.queue.announce();
+            let item = move |c: &mut AnyConnection| {
+                let entered = accept::accept(c, &submit)?;
+                if entered == Entered::Fresh {
+                    announce.note(c, Nudge::Job(uid))?;
+                }
+                Ok(entered)
+            };
+            match spec.store.write(item).await? {
                 Entered::Fresh => {
                     spec.metrics.job_submitted(kind.as_str());
                     spec.changes.tell(uid);
@@ -303,9 +323,10 @@ impl Handler<Exited> for RegistryActor {
             let set = set_aside(self.spec.clone(), job, text);
             ctx.spawn(set.into_actor(self));
         }
+        self.spec.queue.settle(Nudge::Job(job));
         let next = self.spec.running.directory().ended(job);
         // One that was given up is set aside first; the sweep finds it again.
-        next.into_iter().filter(|next| !(exited.gave_up && *next == job)).for_each(|job| self.activate(job));
+        self.activate_all(next.into_iter().filter(|next| !(exited.gave_up && *next == job)));
     }
 }
 

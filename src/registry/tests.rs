@@ -129,7 +129,13 @@ async fn house(deaf: bool) -> House {
     let (changes, metrics, supervisor) = (Changes::new(), Metrics::new(), Supervisor::new(Health::new()));
     let queue: Arc<dyn Queue> =
         if deaf { Arc::new(Deaf(Embedded::new())) } else { Arc::new(Embedded::new()) };
-    let inner = SqlStore::new(store.clone(), Sequencer::new(store.clone()), boot, changes.clone());
+    let inner = SqlStore::new(
+        store.clone(),
+        Sequencer::new(store.clone()),
+        boot,
+        changes.clone(),
+        queue.announce(),
+    );
     let ports = Ports {
         metrics: metrics.clone(),
         clock: Arc::new(SystemClock),

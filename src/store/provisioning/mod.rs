@@ -10,6 +10,7 @@ pub mod agent;
 pub mod catalog;
 pub mod job;
 pub mod node;
+pub mod outbox;
 pub mod schema;
 pub mod seed;
 pub mod sequence;

@@ -1,0 +1,1 @@
+pub(super) const POISON: &[u8] = b"poison on demand";
