@@ -23,9 +23,9 @@ use crate::crypto::pki;
 use crate::model::{AgentId, CustomerId, Epoch, Micros, ServerId, Verdict};
 use crate::mq::Nudge;
 use crate::ops::failpoint::hit;
-use crate::store::{self, AnyConnection};
 use crate::store::provisioning::agent::{self, CommandRow};
 use crate::store::provisioning::job::Evidence;
+use crate::store::{self, AnyConnection};
 use crate::wire::{
     AgentFrame, AgentHello, CommandId, CommandResult, DispatcherFrame, DispatcherHello, FRAME_LIMIT,
     FrameError, LookAnswer, Offsets, Operation, Outcome, Pong, Reference, Run, SESSION_PATH, SUBPROTOCOL,
@@ -368,9 +368,8 @@ impl Session<'_> {
             Act::Started(row) => self.started(&row).await,
             Act::Output { command, stream, start, data } => {
                 let (id, start) = (command.to_string(), i64::try_from(start).unwrap_or(i64::MAX));
-                let append = move |c: &mut AnyConnection| {
-                    agent::append_output(c, &id, stream.as_str(), start, &data)
-                };
+                let append =
+                    move |c: &mut AnyConnection| agent::append_output(c, &id, stream.as_str(), start, &data);
                 self.links.store.write(append).await?;
                 Ok(())
             }

@@ -30,7 +30,11 @@ fn with(envelope: &Envelope, change: impl FnOnce(&mut Value)) -> Result<Content,
 }
 
 fn verdict(body: Value) -> Envelope {
-    Envelope { kind: "verdict".into(), body, ..Envelope::of_nudge(head(JobUid::random()), Nudge::Guest(ServerId(1))) }
+    Envelope {
+        kind: "verdict".into(),
+        body,
+        ..Envelope::of_nudge(head(JobUid::random()), Nudge::Guest(ServerId(1)))
+    }
 }
 
 proptest! {
@@ -82,14 +86,20 @@ fn the_envelope_says_what_the_contract_lists() {
     );
     let trace = value["traceparent"].as_str().expect("a text");
     assert!(trace.starts_with(&format!("00-{job}-")) && trace.len() == 55, "{trace}");
-    assert_eq!(decode(envelope.encode().as_bytes()), Ok(Content::Nudge(Nudge::Watch(WatchKind::Cloud, watch))));
+    assert_eq!(
+        decode(envelope.encode().as_bytes()),
+        Ok(Content::Nudge(Nudge::Watch(WatchKind::Cloud, watch)))
+    );
 }
 
 #[test]
 fn what_nobody_knows_is_refused_with_its_reason() {
     let envelope = Envelope::of_nudge(head(JobUid::random()), Nudge::Job(JobUid::random()));
     let refused = |change: fn(&mut Value)| with(&envelope, change).expect_err("refused").to_string();
-    assert!(refused(|v| v["schema"] = json!("dispatcher.message/2")).contains("unknown schema \"dispatcher.message/2\""));
+    assert!(
+        refused(|v| v["schema"] = json!("dispatcher.message/2"))
+            .contains("unknown schema \"dispatcher.message/2\"")
+    );
     assert!(refused(|v| v["kind"] = json!("job.explode")).contains("unknown kind \"job.explode\""));
     assert!(refused(|v| v["jobId"] = Value::Null).contains("names no job"));
     assert!(refused(|v| v["jobId"] = json!("10001")).contains("names no job"));
@@ -104,9 +114,15 @@ fn what_nobody_knows_is_refused_with_its_reason() {
 #[test]
 fn a_verdict_names_a_watch_a_word_and_a_source_that_is_no_part_of_the_house() {
     let watch = WatchUid::random();
-    let good = json!({"watchId": watch.to_string(), "source": "monitor/7", "verdict": "reached", "text": "seen"});
-    let Ok(Content::Verdict(said)) = decode(verdict(good.clone()).encode().as_bytes()) else { panic!("a verdict") };
-    assert_eq!((said.watch, said.source.as_str(), said.verdict), (watch, "queue/monitor/7", Verdict::Reached));
+    let good =
+        json!({"watchId": watch.to_string(), "source": "monitor/7", "verdict": "reached", "text": "seen"});
+    let Ok(Content::Verdict(said)) = decode(verdict(good.clone()).encode().as_bytes()) else {
+        panic!("a verdict")
+    };
+    assert_eq!(
+        (said.watch, said.source.as_str(), said.verdict),
+        (watch, "queue/monitor/7", Verdict::Reached)
+    );
     for (field, wrong) in [
         ("watchId", json!("42")),
         ("source", json!("")),

@@ -51,7 +51,11 @@ impl QueueMetrics {
         let oldest = self.outbox_oldest.clone();
         to.register("outbox_oldest_seconds", "Age of the oldest message not yet confirmed", oldest);
         to.register("queue_published", "Messages published, by outcome", self.published.clone());
-        to.register("queue_consumed", "Messages delivered to this process, by outcome", self.consumed.clone());
+        to.register(
+            "queue_consumed",
+            "Messages delivered to this process, by outcome",
+            self.consumed.clone(),
+        );
         let canary = self.canary_age.clone();
         to.register("queue_canary_age_seconds", "Time since a canary came through the queue", canary);
         to.register("queue_dead_letters", "Messages that wait in the dead letters", self.dead.clone());

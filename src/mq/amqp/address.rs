@@ -59,10 +59,10 @@ impl Address {
         uri.query.heartbeat = Some(settings.heartbeat_s);
         uri.query.connection_timeout = Some(settings.connect_ms);
         let authorities = match &settings.ca_file {
-            Some(file) => Some(std::fs::read_to_string(file).map_err(|source| Error::Authorities {
-                path: file.display().to_string(),
-                source,
-            })?),
+            Some(file) => Some(
+                std::fs::read_to_string(file)
+                    .map_err(|source| Error::Authorities { path: file.display().to_string(), source })?,
+            ),
             None => None,
         };
         Ok(Self { uri, password, authorities })
@@ -128,7 +128,10 @@ mod tests {
     #[test]
     fn only_the_public_user_on_loopback_needs_no_password_file() {
         let local = of("amqp://127.0.0.1:5673").expect("an address");
-        assert_eq!((local.shown().as_str(), local.uri.authority.userinfo.username.as_str()), ("127.0.0.1:5673", "guest"));
+        assert_eq!(
+            (local.shown().as_str(), local.uri.authority.userinfo.username.as_str()),
+            ("127.0.0.1:5673", "guest")
+        );
         assert_eq!((local.uri.vhost.as_str(), local.uri.query.heartbeat), ("/", Some(8)));
         assert!(of("amqp://guest@localhost:5673/%2f").is_ok());
         for (url, said) in [
@@ -153,7 +156,10 @@ mod tests {
         };
         let address = Address::of(&settings).expect("mode 0600");
         assert_eq!(address.password.as_ref().expect("read").expose(), b"hush");
-        assert_eq!((address.uri.vhost.as_str(), address.uri.authority.userinfo.username.as_str()), ("jobs", "dispatcher"));
+        assert_eq!(
+            (address.uri.vhost.as_str(), address.uri.authority.userinfo.username.as_str()),
+            ("jobs", "dispatcher")
+        );
         std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o644)).expect("own file");
         let text = Address::of(&settings).err().expect("refused").to_string();
         assert!(text.contains("chmod") && !text.contains("hush"), "{text}");

@@ -102,7 +102,8 @@ async fn prove(spec: Spec, seen: Arc<Seen>) {
         }
         next = now.plus(house.bounds.canary);
         let canary = Envelope::canary(now);
-        let sent = outlet.publish((&exchange, &key), canary.encode().as_bytes(), properties_of(&canary)).await;
+        let sent =
+            outlet.publish((&exchange, &key), canary.encode().as_bytes(), properties_of(&canary)).await;
         if sent != Ok(Fate::Confirmed) {
             log::debug!("no canary through queue {}: {sent:?}", spec.line.as_str());
         }
@@ -315,6 +316,7 @@ fn tombstone(properties: BasicProperties, line: Line, reason: &str, size: usize)
     let mut headers = properties.headers().clone().unwrap_or_default();
     headers.insert("x-dispatcher-reason".into(), text(reason));
     headers.insert("x-dispatcher-queue".into(), text(line.as_str()));
-    headers.insert("x-dispatcher-size".into(), AMQPValue::LongLongInt(i64::try_from(size).unwrap_or(i64::MAX)));
+    headers
+        .insert("x-dispatcher-size".into(), AMQPValue::LongLongInt(i64::try_from(size).unwrap_or(i64::MAX)));
     properties.with_headers(headers).with_delivery_mode(2)
 }

@@ -184,6 +184,13 @@ impl Actor for Link {
     }
 }
 
+#[cfg(test)]
+impl Link {
+    pub(super) fn fail_for_test(&self) {
+        self.life.fail("on demand");
+    }
+}
+
 /// Takes the connection away from its users when its owner ends, however it does.
 struct Posted(Spec);
 
@@ -281,7 +288,9 @@ async fn count_dead(spec: &Spec, wire: &Wire) {
 async fn declare(channel: &Channel, names: &Names) -> lapin::Result<()> {
     let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
     for exchange in [names.exchange(), names.dead()] {
-        channel.exchange_declare(exchange.into(), ExchangeKind::Topic, durable, FieldTable::default()).await?;
+        channel
+            .exchange_declare(exchange.into(), ExchangeKind::Topic, durable, FieldTable::default())
+            .await?;
     }
     let mut kept = FieldTable::default();
     kept.insert("x-queue-type".into(), text("quorum"));

@@ -122,7 +122,8 @@ impl Amqp {
         let supervisor = &house.parts.supervisor;
         let arbiter = supervisor.arbiter("queue");
         // Failures of the broker are no failures of an actor, so the usual budget is for faults of this room only.
-        let options = || Options { limits: Limits { mailbox: 16, ..Limits::default() }, ..Options::permanent() };
+        let options =
+            || Options { limits: Limits { mailbox: 16, ..Limits::default() }, ..Options::permanent() };
         let link = |purpose| {
             supervisor.spawn::<Link>(&arbiter, link::Spec { house: Arc::clone(house), purpose }, options())
         };

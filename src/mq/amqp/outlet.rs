@@ -70,7 +70,9 @@ impl Outlet {
             return Ok((wire, channel.clone()));
         }
         let channel = wire.channel(self.limit).await.map_err(Trouble::Cut)?;
-        within(self.limit, channel.confirm_select(ConfirmSelectOptions::default())).await.map_err(Trouble::Cut)?;
+        within(self.limit, channel.confirm_select(ConfirmSelectOptions::default()))
+            .await
+            .map_err(Trouble::Cut)?;
         self.open = Some((wire.number, channel.clone()));
         Ok((wire, channel))
     }

@@ -13,8 +13,8 @@ use super::link::Wire;
 use super::outlet::{Fate, MANDATORY, Outlet, Trouble, fate_of, properties_of};
 use crate::model::Micros;
 use crate::mq::Envelope;
-use crate::store::provisioning::outbox::{self, OutboxRow};
 use crate::store;
+use crate::store::provisioning::outbox::{self, OutboxRow};
 use crate::supervision::{Life, Supervised};
 
 /// Messages in flight at the same time, and so the most that is kept in memory.
