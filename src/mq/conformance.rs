@@ -205,7 +205,7 @@ macro_rules! suite {
 pub(crate) use suite;
 
 mod tests {
-    use super::{Rig, rows, suite};
+    use super::{Rig, rows};
     use crate::mq::Embedded;
     use crate::store::provisioning::outbox;
     use std::sync::Arc;

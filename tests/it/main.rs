@@ -8,6 +8,8 @@ mod absent;
 #[cfg(test)]
 mod architecture;
 #[cfg(test)]
+mod broker;
+#[cfg(test)]
 mod commits;
 #[cfg(test)]
 mod crash;
@@ -21,5 +23,7 @@ mod harness;
 mod idempotency;
 #[cfg(test)]
 mod migrations;
+#[cfg(test)]
+mod queue;
 #[cfg(test)]
 mod ready;

@@ -122,7 +122,7 @@ async fn read(spec: Spec, seen: Arc<Seen>) {
         let Some(wire) = wire else { continue };
         match Session::open(&spec, &wire, Arc::clone(&seen)).await {
             Ok(mut session) => {
-                let why = session.serve(&mut wires).await;
+                let why = session.serve(&mut wires, &mut readers).await;
                 log::debug!("queue {} is not read any more: {why}", spec.line.as_str());
                 session.end().await;
             }
@@ -150,6 +150,8 @@ enum Verb {
 struct Session {
     spec: Spec,
     seen: Arc<Seen>,
+    /// The readers it serves.
+    readers: Vec<u64>,
     channel: Channel,
     stream: lapin::Consumer,
     settled: mpsc::UnboundedReceiver<Acker>,
@@ -167,6 +169,7 @@ impl Session {
             within(limit, declare_node(&channel, &house.names, &queue)).await?;
         }
         within(limit, channel.basic_qos(house.bounds.prefetch, BasicQosOptions::default())).await?;
+        let readers = house.readers.who(line.topics());
         let settled = house.pending.open(line);
         let options = BasicConsumeOptions::default();
         let consuming = channel.basic_consume(queue.into(), "".into(), options, FieldTable::default());
@@ -175,15 +178,24 @@ impl Session {
         seen.serving.store(true, Ordering::Relaxed);
         let outlet = Rc::new(Mutex::new(Outlet::new(house.publish.subscribe(), house.bounds.confirm)));
         let spec = spec.clone();
-        Ok(Self { spec, seen, channel, stream, settled, outlet, work: FuturesUnordered::new() })
+        Ok(Self { spec, seen, readers, channel, stream, settled, outlet, work: FuturesUnordered::new() })
     }
 
     /// Returns why it cannot go on.
-    async fn serve(&mut self, wires: &mut watch::Receiver<Option<Wire>>) -> &'static str {
+    async fn serve(
+        &mut self,
+        wires: &mut watch::Receiver<Option<Wire>>,
+        changes: &mut watch::Receiver<u64>,
+    ) -> &'static str {
         let mut look = tokio::time::interval(LOOK);
         loop {
             tokio::select! {
                 _ = wires.changed() => return "its connection went",
+                _ = changes.changed() => {
+                    if self.spec.house.readers.who(self.spec.line.topics()) != self.readers {
+                        return "it has another reader";
+                    }
+                }
                 Some(acker) = self.settled.recv() => Self::answer(&acker, Verb::Ack).await,
                 Some((acker, verb)) = self.work.next(), if !self.work.is_empty() => {
                     Self::answer(&acker, verb).await;

@@ -15,9 +15,14 @@ const WAITING: usize = 65_536;
 
 /// The readers of this process: one a topic, the newest.
 pub(super) struct Readers {
-    by_topic: Mutex<HashMap<Topic, mpsc::Sender<Nudge>>>,
+    by_topic: Mutex<HashMap<Topic, Reader>>,
     /// Counts changes, for those who wait for a reader.
     changed: watch::Sender<u64>,
+}
+
+struct Reader {
+    inbox: mpsc::Sender<Nudge>,
+    number: u64,
 }
 
 impl Readers {
@@ -27,8 +32,10 @@ impl Readers {
 
     pub(super) fn subscribe(&self, topic: Topic) -> mpsc::Receiver<Nudge> {
         let (sender, receiver) = mpsc::channel(WAITING);
-        self.lock().insert(topic, sender);
-        self.changed.send_modify(|count| *count += 1);
+        self.changed.send_modify(|count| {
+            *count += 1;
+            self.lock().insert(topic, Reader { inbox: sender, number: *count });
+        });
         receiver
     }
 
@@ -39,15 +46,21 @@ impl Readers {
     /// Whether anybody reads one of these topics.
     pub(super) fn any(&self, topics: &[Topic]) -> bool {
         let readers = self.lock();
-        topics.iter().any(|topic| readers.get(topic).is_some_and(|reader| !reader.is_closed()))
+        topics.iter().any(|topic| readers.get(topic).is_some_and(|reader| !reader.inbox.is_closed()))
+    }
+
+    /// Names the present readers of these topics: what another one was given, these never saw.
+    pub(super) fn who(&self, topics: &[Topic]) -> Vec<u64> {
+        let readers = self.lock();
+        topics.iter().filter_map(|topic| readers.get(topic)).map(|reader| reader.number).collect()
     }
 
     /// Hands a hint to its reader; false when there is none, or none with room.
     pub(super) fn tell(&self, nudge: Nudge) -> bool {
-        self.lock().get(&nudge.topic()).is_some_and(|reader| reader.try_send(nudge).is_ok())
+        self.lock().get(&nudge.topic()).is_some_and(|reader| reader.inbox.try_send(nudge).is_ok())
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Topic, mpsc::Sender<Nudge>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Topic, Reader>> {
         self.by_topic.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

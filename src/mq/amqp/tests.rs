@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use lapin::message::BasicGetMessage;
 use lapin::options::{BasicAckOptions, BasicGetOptions, BasicPublishOptions, QueueDeleteOptions};
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel};
 use serde_json::{Value, json};
 
@@ -142,7 +142,10 @@ impl Rabbit {
 
 fn header(letter: &BasicGetMessage, name: &str) -> String {
     let headers: FieldTable = letter.properties.headers().clone().unwrap_or_default();
-    headers.inner().get(name).map_or_else(String::new, |value| format!("{value:?}"))
+    match headers.inner().get(name) {
+        Some(AMQPValue::LongString(text)) => String::from_utf8_lossy(text.as_bytes()).into_owned(),
+        other => format!("{other:?}"),
+    }
 }
 
 #[derive(Clone, Copy, Message)]
@@ -312,7 +315,7 @@ async fn a_verdict_from_outside_decides_an_open_watch_once_and_an_unknown_one_ne
     assert!(row.done_at.is_some());
 
     // A late other word stands beside it, from whoever says it first.
-    let early = crate::store::provisioning::job::Evidence {
+    let early = job::Evidence {
         subject: open.to_string(),
         source: "monitor/x".into(),
         job: uid,
