@@ -35,7 +35,7 @@ pid() {
     local found
     found=$(cat "$dir/pid" 2>/dev/null || true)
     [ -n "$found" ] || return 1
-    tr '\0' ' ' <"/proc/$found/cmdline" 2>/dev/null | grep -qF -- "test$port@localhost" || return 1
+    { tr '\0' ' ' <"/proc/$found/cmdline" | grep -qF -- "-home $dir "; } 2>/dev/null || return 1
     echo "$found"
 }
 

@@ -125,7 +125,10 @@ impl Rabbit {
         let names = &self.queue.house.names;
         let shared = [Line::Due, Line::Watch, Line::Work, Line::Verdicts].map(|line| names.queue(line, 0));
         for queue in shared.into_iter().chain([names.dead()]) {
-            channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await.expect("deleted");
+            if let Err(error) = channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await {
+                eprintln!("a queue is left to the private broker: {error}");
+                return;
+            }
         }
     }
 
