@@ -146,3 +146,30 @@ fn a_verdict_names_a_watch_a_word_and_a_source_that_is_no_part_of_the_house() {
 fn a_canary_is_a_message_about_nothing() {
     assert_eq!(decode(Envelope::canary(Micros(1)).encode().as_bytes()), Ok(Content::Canary));
 }
+
+#[test]
+fn the_examples_of_the_contract_are_what_is_sent_and_understood() {
+    let page = include_str!("../../docs/queue.md");
+    let examples: Vec<&str> =
+        page.split("```json\n").skip(1).map(|rest| rest.split("```").next().expect("its end")).collect();
+    let [watch, answer] = examples[..] else { panic!("a watch and a verdict: {examples:?}") };
+    let sent = Envelope::parse(watch.as_bytes()).expect("an envelope");
+    let Ok(Content::Nudge(Nudge::Watch(WatchKind::Cloud, uid))) = decode(watch.as_bytes()) else {
+        panic!("a watch: {watch}")
+    };
+    let Ok(Content::Verdict(said)) = decode(answer.as_bytes()) else { panic!("a verdict: {answer}") };
+    assert_eq!((said.watch, said.job.map(|job| job.to_string())), (uid, sent.job_id.clone()));
+    // The same fields, no fewer and no more, are what this program writes.
+    let body: WatchBody = serde_json::from_value(sent.body.clone()).expect("a watch's body");
+    let own = Envelope::of_watch(head(JobUid::random()), WatchKind::Cloud, &body);
+    let fields = |value: Value| value.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
+    let shown: Value = serde_json::from_str(watch).expect("JSON");
+    assert_eq!(fields(serde_json::to_value(&own).expect("plain data")), fields(shown.clone()));
+    assert_eq!(own.body, shown["body"]);
+    for line in crate::mq::Line::ALL {
+        for key in line.keys() {
+            assert!(page.contains(&format!("`{key}`")), "{key} is not in the contract");
+        }
+    }
+    assert!(page.contains(&format!("`{SCHEMA}`")) && page.contains("262,144") && LARGEST == 262_144);
+}

@@ -7,7 +7,9 @@ use std::process::Command;
 pub(crate) fn is_here(what: &str) -> bool {
     let here = std::env::var_os("DISPATCHER_TEST_RABBITMQ").is_some();
     if !here {
-        eprintln!("SKIPPED: {what}; needs rabbitmq-server, and DISPATCHER_TEST_RABBITMQ=amqp://127.0.0.1:PORT");
+        eprintln!(
+            "SKIPPED: {what}; needs rabbitmq-server, and DISPATCHER_TEST_RABBITMQ=amqp://127.0.0.1:PORT"
+        );
         assert!(std::env::var("CI").map_or(true, |ci| ci != "true"), "with CI=true nothing may be skipped");
     }
     here
@@ -58,7 +60,8 @@ impl Broker {
 
     fn order(&self, what: &str) -> bool {
         let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/services/rabbitmq.sh");
-        let status = Command::new(script).arg(what).arg(self.folder.path()).arg(self.port.to_string()).status();
+        let status =
+            Command::new(script).arg(what).arg(self.folder.path()).arg(self.port.to_string()).status();
         status.expect("the script runs").success()
     }
 }

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use dispatcher::store::provisioning::schema::outbox;
 use diesel::prelude::*;
+use dispatcher::store::provisioning::schema::outbox;
 
 use crate::broker::{Broker, is_here};
 use crate::harness::client::{Client, noop, page, run};
@@ -17,7 +17,8 @@ const SOON: Duration = Duration::from_secs(60);
 /// Clients that submit without pause.
 const CLIENTS: usize = 4;
 /// Hints only: within the time of a test nothing is found by a sweep.
-const NO_SWEEPS: &str = "[jobs]\nsweep_ms = 600000\n[monitor]\nsweep_ms = 600000\n[worker]\nsweep_ms = 600000\n";
+const NO_SWEEPS: &str =
+    "[jobs]\nsweep_ms = 600000\n[monitor]\nsweep_ms = 600000\n[worker]\nsweep_ms = 600000\n";
 
 fn settings(site: &Site, broker: &Broker) -> String {
     let queue = format!("[queue]\nurl = \"{}\"\nreconnect_most_ms = 1000\ncanary_ms = 1000\n", broker.url());
@@ -86,7 +87,8 @@ fn all_done(site: &Site, ids: &[i64]) {
     let wanted = i64::try_from(ids.len()).expect("a count");
     wait_until("every accepted job is complete", SOON, || {
         let mut open = rows::open(&site.data());
-        let done = rows::jobs(&mut open).iter().filter(|j| ids.contains(&j.id) && j.state == "complete").count();
+        let done =
+            rows::jobs(&mut open).iter().filter(|j| ids.contains(&j.id) && j.state == "complete").count();
         i64::try_from(done) == Ok(wanted)
     });
     wait_until("the outbox is empty", SOON, || {
@@ -105,7 +107,9 @@ fn a_broker_that_dies_stops_or_is_blocked_costs_no_submit_and_no_message() {
     let file = settings(&site, &broker);
     site.start(&["--config", &file]);
     let ready = site.ready().clone();
-    wait_until("the queue is up", SOON, || queue_part(&ready) == ("ok".into(), format!("amqp: connected to {}", &broker.url()[7..])));
+    wait_until("the queue is up", SOON, || {
+        queue_part(&ready) == ("ok".into(), format!("amqp: connected to {}", &broker.url()[7..]))
+    });
     let mut client = site.client();
     let server = client.server("over a broker");
     let command = client.submit(&run(server, &["/bin/echo", "hello"]), None);
@@ -119,7 +123,9 @@ fn a_broker_that_dies_stops_or_is_blocked_costs_no_submit_and_no_message() {
             figure(&ready, "dispatcher_outbox_oldest_seconds ") >= 2 && queue_part(&ready).0 == "degraded"
         });
         broker.start();
-        wait_until("the oldest is published", SOON, || figure(&ready, "dispatcher_outbox_oldest_seconds ") == 0);
+        wait_until("the oldest is published", SOON, || {
+            figure(&ready, "dispatcher_outbox_oldest_seconds ") == 0
+        });
         all_done(&site, &load.end(when));
     }
 
