@@ -7,7 +7,7 @@
 mod absent;
 #[cfg(test)]
 mod architecture;
-#[cfg(test)]
+#[cfg(all(test, feature = "amqp"))]
 mod broker;
 #[cfg(test)]
 mod commits;
@@ -23,7 +23,7 @@ mod harness;
 mod idempotency;
 #[cfg(test)]
 mod migrations;
-#[cfg(test)]
+#[cfg(all(test, feature = "amqp"))]
 mod queue;
 #[cfg(test)]
 mod ready;

@@ -6,10 +6,16 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use diesel::prelude::*;
+use dispatcher::model::Uid;
 use dispatcher::store::provisioning::schema::outbox;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::{BasicProperties, Connection, ConnectionProperties};
+use serde_json::json;
 
 use crate::broker::{Broker, is_here};
+use crate::harness::catalogue::Catalogue;
 use crate::harness::client::{Client, noop, page, run};
+use crate::harness::ledger::Ledger;
 use crate::harness::rows;
 use crate::harness::{Ready, Site, wait_until};
 
@@ -97,6 +103,66 @@ fn all_done(site: &Site, ids: &[i64]) {
     });
 }
 
+/// Publishes messages of its own, as somebody with access to the broker could.
+fn publish(broker: &Broker, messages: &[(String, Vec<u8>)]) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let connection =
+            Connection::connect(&broker.url(), ConnectionProperties::default()).await.expect("connected");
+        let channel = connection.create_channel().await.expect("a channel");
+        channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
+        for (key, body) in messages {
+            let (exchange, options) = ("dispatcher.jobs".into(), BasicPublishOptions::default());
+            let sent = channel.basic_publish(
+                exchange,
+                key.as_str().into(),
+                options,
+                body,
+                BasicProperties::default(),
+            );
+            assert!(sent.await.expect("sent").await.expect("confirmed").is_ack());
+        }
+        connection.close(200, "bye".into()).await.expect("closed");
+    });
+}
+
+/// Ten copies of every hint about every job, newest first, while and after it happens, and rubbish in between.
+fn repeated_and_broken_messages_change_nothing(site: &Site, broker: &Broker, server: i64) {
+    let mut client = site.client();
+    let before = Ledger::read(&site.data()).launches.len();
+    let body = Catalogue::read(&mut client).launch("under repeats");
+    let launch = client.submit(&body, None);
+    let command = client.submit(&run(server, &["/bin/echo", "once"]), None);
+    let jobs = rows::jobs(&mut rows::open(&site.data()));
+    let mut messages = Vec::new();
+    for kind in ["job.due", "job.cancel", "work.reported"] {
+        for row in jobs.iter().rev() {
+            let hint = json!({
+                "schema": "dispatcher.message/1", "messageId": Uid::random().to_string(), "kind": kind,
+                "jobId": row.uid, "issuedAt": 1, "body": {},
+            });
+            messages.extend(std::iter::repeat_n((kind.to_owned(), hint.to_string().into_bytes()), 10));
+        }
+        messages.push((kind.to_owned(), b"{not json".to_vec()));
+        messages.push((kind.to_owned(), vec![b'x'; 10 * 1024 * 1024]));
+    }
+    publish(broker, &messages);
+    client.completed(launch);
+    client.completed(command);
+    publish(broker, &messages);
+    wait_until("the broken ones are dead letters", SOON, || {
+        let dead = |queue: &str| {
+            let name = format!("dispatcher_queue_consumed_total{{queue=\"{queue}\",outcome=\"dead\"}} ");
+            figure(site.ready(), &name)
+        };
+        [dead("due"), dead("node"), dead("work")] == [4, 4, 4]
+    });
+    let ledger = Ledger::read(&site.data());
+    assert_eq!(ledger.launches.len(), before + 1, "a repeated hint launches nothing twice");
+    assert_eq!(client.job(launch)["state"], "complete");
+    assert_eq!(client.job(command)["state"], "complete", "a hint of a cancel is no cancel");
+}
+
 #[test]
 fn a_broker_that_dies_stops_or_is_blocked_costs_no_submit_and_no_message() {
     if !is_here("a broker under faults") {
@@ -115,6 +181,7 @@ fn a_broker_that_dies_stops_or_is_blocked_costs_no_submit_and_no_message() {
     let command = client.submit(&run(server, &["/bin/echo", "hello"]), None);
     client.completed(command);
     assert!(figure(&ready, "dispatcher_queue_published_total{outcome=\"confirmed\"} ") >= 6);
+    repeated_and_broken_messages_change_nothing(&site, &broker, server);
 
     for (when, fault) in [("killed", Broker::kill as fn(&Broker)), ("stopped", Broker::stop)] {
         let load = Load::begin(&ready);

@@ -92,12 +92,12 @@ async fn prove(spec: Spec, seen: Arc<Seen>) {
     let (exchange, key) = (house.names.exchange(), house.names.canary(spec.line));
     loop {
         tokio::time::sleep(LOOK).await;
-        if !seen.serving.load(Ordering::Relaxed) {
-            continue;
-        }
         let (now, last) = (Micros::wall(), Micros(seen.at.load(Ordering::Relaxed)));
-        house.parts.metrics.queue().canary_age(spec.line.as_str(), now.since(last));
-        if now < next {
+        // It grows on while the broker is away.
+        if last.0 > 0 && wanted(&spec) {
+            house.parts.metrics.queue().canary_age(spec.line.as_str(), now.since(last));
+        }
+        if now < next || !seen.serving.load(Ordering::Relaxed) {
             continue;
         }
         next = now.plus(house.bounds.canary);

@@ -9,6 +9,10 @@ use lapin::options::{BasicAckOptions, BasicGetOptions, BasicPublishOptions, Queu
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 use super::consumer::Consumer;
 use super::link::Link;
@@ -20,7 +24,7 @@ use crate::mq::conformance::{LONG, Rig, next, rows, suite, until};
 use crate::mq::{LARGEST, Line, Nudge, Parts, Queue, SCHEMA, Topic};
 use crate::ops::{Health, Metrics, State};
 use crate::store::provisioning::sequence::Sequencer;
-use crate::store::provisioning::{job, outbox, transition, watch};
+use crate::store::provisioning::{job, outbox, transition, watch as watches};
 use crate::supervision::{Mailbox, Supervisor};
 
 /// What a message begins with whose handler is to panic.
@@ -51,6 +55,12 @@ struct Rabbit {
 
 async fn rabbit() -> Option<Rabbit> {
     let settings = settings(broker()?);
+    let rabbit = begin(&settings);
+    rabbit.until("it is connected", |r| r.queue.house.publish.borrow().is_some()).await;
+    Some(rabbit)
+}
+
+fn begin(settings: &Settings) -> Rabbit {
     let (store, folder) = rows();
     let (metrics, health) = (Metrics::new(), Health::new());
     let supervisor = Supervisor::new(health.clone());
@@ -63,12 +73,10 @@ async fn rabbit() -> Option<Rabbit> {
         health: health.clone(),
         told: Arc::new(|_| {}),
     };
-    let address = Address::of(&settings).expect("an address");
-    let queue = Arc::new(Amqp::start(address, &settings, parts));
+    let address = Address::of(settings).expect("an address");
+    let queue = Arc::new(Amqp::start(address, settings, parts));
     let rig = Rig::new(Arc::clone(&queue) as Arc<dyn Queue>, store, folder);
-    let rabbit = Rabbit { rig, queue, metrics, health, supervisor };
-    rabbit.until("it is connected", |r| r.queue.house.publish.borrow().is_some()).await;
-    Some(rabbit)
+    Rabbit { rig, queue, metrics, health, supervisor }
 }
 
 async fn rig() -> Option<Rig> {
@@ -314,7 +322,8 @@ async fn a_verdict_from_outside_decides_an_open_watch_once_and_an_unknown_one_ne
 
     rabbit.send("verdict", &verdict(&open.to_string(), Some(uid), "reached")).await;
     until(&rabbit.rig, &mut reader, Nudge::Job(uid)).await;
-    let row = rabbit.rig.store.read(move |c| watch::by_uid(c, open)).await.expect("read").expect("the watch");
+    let row =
+        rabbit.rig.store.read(move |c| watches::by_uid(c, open)).await.expect("read").expect("the watch");
     assert!(row.done_at.is_some());
 
     // A late other word stands beside it, from whoever says it first.
@@ -341,10 +350,70 @@ async fn a_verdict_from_outside_decides_an_open_watch_once_and_an_unknown_one_ne
     rabbit.send("verdict", &verdict(&forged.to_string(), Some(JobUid::random()), "reached")).await;
     rabbit.until_shown("dispatcher_queue_verdicts_total{outcome=\"foreign\"} 1").await;
     let row =
-        rabbit.rig.store.read(move |c| watch::by_uid(c, forged)).await.expect("read").expect("the watch");
+        rabbit.rig.store.read(move |c| watches::by_uid(c, forged)).await.expect("read").expect("the watch");
     assert!(row.done_at.is_none(), "a verdict about another job decides nothing");
     let subject = format!("watch/{nobody}");
     let audited = rabbit.rig.store.read(move |c| transition::audited(c, &subject)).await.expect("read");
     assert_eq!(audited[0].1, "queue.verdict");
+    rabbit.clear().await;
+}
+
+/// Passes bytes on between clients and the broker until it is told to stand still; sockets stay open all the time.
+async fn line_that_can_freeze(to: &str) -> (String, watch::Sender<bool>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("amqp://{}", listener.local_addr().expect("an address"));
+    let (freeze, frozen) = watch::channel(false);
+    let to = to.trim_start_matches("amqp://").to_owned();
+    actix_rt::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let (to, frozen) = (to.clone(), frozen.clone());
+            actix_rt::spawn(async move {
+                let broker = TcpStream::connect(to).await.expect("the broker");
+                let ((from_client, to_client), (from_broker, to_broker)) =
+                    (client.into_split(), broker.into_split());
+                tokio::join!(
+                    pass_on(from_client, to_broker, frozen.clone()),
+                    pass_on(from_broker, to_client, frozen)
+                );
+            });
+        }
+    });
+    (url, freeze)
+}
+
+async fn pass_on(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, frozen: watch::Receiver<bool>) {
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(read) = from.read(&mut buffer).await {
+        if read == 0 || *frozen.borrow() || to.write_all(&buffer[..read]).await.is_err() {
+            break;
+        }
+    }
+    if *frozen.borrow() {
+        // A frozen connection never thaws: its bytes are gone, as with a machine that was lost.
+        std::future::pending::<()>().await;
+    }
+}
+
+#[actix_rt::test]
+async fn a_broker_that_falls_silent_is_noticed_and_dialled_anew() {
+    let Some(url) = broker() else { return };
+    let (url, freeze) = line_that_can_freeze(&url).await;
+    let rabbit = begin(&Settings { heartbeat_s: 1, confirm_ms: 300, connect_ms: 500, ..settings(url) });
+    let mut reader = rabbit.rig.queue.subscribe(Topic::Jobs);
+    let first = Nudge::Job(rabbit.rig.job(1).await);
+    rabbit.rig.say(first).await;
+    until(&rabbit.rig, &mut reader, first).await;
+
+    freeze.send_replace(true);
+    let second = Nudge::Job(rabbit.rig.job(2).await);
+    rabbit.rig.say(second).await;
+    rabbit.until_shown("dispatcher_queue_connected{purpose=\"publish\"} 0").await;
+    rabbit.until_shown("dispatcher_queue_connected{purpose=\"consume\"} 0").await;
+    let health = rabbit.health.ready();
+    assert!(health.0, "jobs are accepted without a broker: {health:?}");
+    assert_eq!(rabbit.rig.store.read(outbox::backlog).await.expect("read").0, 1);
+
+    freeze.send_replace(false);
+    until(&rabbit.rig, &mut reader, second).await;
     rabbit.clear().await;
 }

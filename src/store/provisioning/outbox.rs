@@ -22,8 +22,8 @@ pub struct OutboxRow {
     pub made_at: i64,
 }
 
-/// Bits of an id that name who wrote it.
-const TAG_BITS: u32 = 12;
+/// Bits of an id that name who wrote it. So many leave room for microseconds until the year 2255.
+const TAG_BITS: u32 = 10;
 /// Largest tag of a writer.
 pub const LARGEST_TAG: i64 = (1 << TAG_BITS) - 1;
 
