@@ -16,6 +16,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Enrol with the dispatcher and serve it until a termination signal
+    #[command(alias = "agent")]
     Run(agent::Args),
     /// Carry out one command; started by the agent only
     #[command(name = agent::SHIM_SUBCOMMAND, hide = true)]

@@ -104,6 +104,7 @@ async fn submit(house: &House, params: JobParams, description: &str) -> Result<H
         params,
         description: description.to_owned(),
         priority: 0,
+        delay: Duration::ZERO,
         limit: LIMIT,
     };
     let uid = submit.uid;

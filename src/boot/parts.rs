@@ -126,13 +126,19 @@ pub(super) async fn cloud(
         access_key: keys.cloud.access_key.clone(),
         secret: Secret::from(keys.cloud.secret.clone()),
     };
+    let usual = Settings::new(&folder.path, class);
+    let guest_program = match settings.guest_program.as_str() {
+        "" => usual.guest_program.clone(),
+        path => path.into(),
+    };
     let opening = Settings {
+        guest_program,
         guest_processes,
         boot_time: ms(settings.boot_ms),
         latency: ms(settings.latency_ms),
         accounts: vec![account],
         capabilities: capabilities(class, settings.quiet_ms),
-        ..Settings::new(&folder.path, class)
+        ..usual
     };
     let cloud = Simulated::open(opening).await.map_err(|e| Error::part("simulated cloud", &e))?;
     cloud.faults().next(Operation::Launch, settings.lose_answers, Fault::LoseAnswer);

@@ -18,7 +18,10 @@ pub(super) struct Follow {
     /// Makes repeats of this command one job; made up where absent
     #[arg(long, global = true, value_name = "KEY")]
     pub(super) idempotency_key: Option<String>,
-    /// How long the job may take, such as 90s, 10m, 2h
+    /// How long to put the job off, such as 90s, 10m, 2h
+    #[arg(long, global = true, value_name = "TIME", value_parser = duration)]
+    pub(super) delay: Option<Duration>,
+    /// How long the job may take from its start, such as 90s, 10m, 2h
     #[arg(long, global = true, value_name = "TIME", value_parser = duration)]
     pub(super) deadline: Option<Duration>,
     /// Larger runs first, -100 to 100
@@ -48,6 +51,7 @@ impl Follow {
             _ => Map::new(),
         };
         fields.extend(self.deadline.map(|limit| ("deadlineSeconds".to_owned(), json!(limit.as_secs()))));
+        fields.extend(self.delay.map(|delay| ("delaySeconds".to_owned(), json!(delay.as_secs()))));
         fields.extend(self.priority.map(|priority| ("priority".to_owned(), json!(priority))));
         Value::Object(fields)
     }
@@ -114,6 +118,8 @@ mod tests {
             follow.with(json!({"reason": "r"})),
             json!({"reason": "r", "deadlineSeconds": 60, "priority": -3})
         );
+        let follow = Follow { delay: Some(Duration::from_secs(600)), ..Follow::default() };
+        assert_eq!(follow.with(json!({})), json!({"delaySeconds": 600}));
         assert_eq!(Follow::default().with(json!(null)), json!({}));
     }
 }

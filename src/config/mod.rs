@@ -132,6 +132,8 @@ impl Default for Pinger {
 pub struct Simulated {
     /// How it tells a repeated create: `K`, `S`, `T` or `N`.
     pub class: String,
+    /// Executable run as `agent` for each guest; empty means this one.
+    pub guest_program: String,
     /// Milliseconds until a new server runs.
     pub boot_ms: u64,
     /// Milliseconds each call takes.
@@ -148,6 +150,7 @@ impl Default for Simulated {
     fn default() -> Self {
         Self {
             class: "K".to_owned(),
+            guest_program: String::new(),
             boot_ms: 150,
             latency_ms: 0,
             lose_launched: 0,

@@ -1,6 +1,7 @@
 //! The actor of one job: runs its driver, and ends when the job needs nobody.
 
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use actix::prelude::*;
 use tokio::sync::Notify;
@@ -10,15 +11,30 @@ use super::drive::drive;
 use super::ports::Ports;
 use crate::model::JobUid;
 use crate::ops::Chain;
+use crate::store::provisioning::job::{History, JobRow};
 use crate::supervision::{Life, Supervised};
 
 /// Identity and links of a job's actor.
 #[derive(Clone)]
 pub struct Spec {
-    /// The job.
-    pub job: JobUid,
-    /// What it works with.
-    pub ports: Ports,
+    job: JobUid,
+    ports: Ports,
+    /// Its row as it was stored a moment ago; taken by the first life, so that a restart reads what is true by then.
+    stored: Arc<Mutex<Option<Box<JobRow>>>>,
+}
+
+impl Spec {
+    /// A job's actor; `stored` saves the first read where the row was written by this process a moment ago. Being
+    /// too old does no harm: the claim names the epoch and the state it holds.
+    #[must_use]
+    pub fn new(job: JobUid, ports: Ports, stored: Option<Box<JobRow>>) -> Self {
+        Self { job, ports, stored: Arc::new(Mutex::new(stored)) }
+    }
+
+    fn known(&self) -> Option<History> {
+        let row = self.stored.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        History::of_new(*row).ok()
+    }
 }
 
 /// There may be news in the job's rows.
@@ -51,7 +67,7 @@ impl Actor for JobActor {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         let (spec, wake) = (self.spec.clone(), Rc::clone(&self.wake));
-        let running = async move { drive(&spec.ports, spec.job, &wake).await };
+        let running = async move { drive(&spec.ports, (spec.job, spec.known()), &wake).await };
         ctx.spawn(running.into_actor(self).map(|outcome: Result<(), Error>, actor, ctx| {
             match outcome {
                 Ok(()) => actor.life.done(),

@@ -173,17 +173,13 @@ fn apply(c: &mut AnyConnection, boot: Boot, change: &Change) -> QueryResult<Appl
     let done = |stored: bool| if stored { Applied::Done } else { Applied::Fenced };
     match change {
         Change::Claim { claim, open } => {
-            if !transition::claim(c, claim)? {
-                return Ok(Applied::Fenced);
-            }
-            match open {
+            let Some(attempt) = open else { return transition::claim(c, claim).map(done) };
+            Ok(match transition::claim_and_open(c, claim, attempt)? {
+                Some(true) => Applied::Done,
                 // Claimed all the same when a cancel came in between: the driver must plan anew, not leave.
-                Some(attempt) => match transition::open_attempt(c, boot, claim.to, attempt, None)? {
-                    Opened::Yes => Ok(Applied::Done),
-                    Opened::Fenced | Opened::Busy => Ok(Applied::Busy),
-                },
-                None => Ok(Applied::Done),
-            }
+                Some(false) => Applied::Busy,
+                None => Applied::Fenced,
+            })
         }
         Change::Open { attempt, state, server, agent } => {
             let outcome = transition::open_attempt(c, boot, *state, attempt, *server)?;

@@ -63,6 +63,7 @@ impl Rig {
             params: JobParams::Noop(NoopParams::default()),
             description: "no-op".into(),
             priority: 0,
+            delay: Duration::ZERO,
             limit: Duration::from_secs(600),
             server: None,
         };

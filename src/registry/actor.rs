@@ -12,10 +12,11 @@ use super::person::{self, CancelJob, Resolve};
 use super::{Error, Submitted};
 use crate::jobs::ports::Ports;
 use crate::jobs::{self, Changes, JobActor, Wake};
-use crate::model::{Boot, JobId, JobUid};
+use crate::model::{Boot, JobUid, Micros};
 use crate::mq::{Nudge, Queue, Topic};
 use crate::ops::Metrics;
-use crate::store::provisioning::accept::{self, Answer, Entered, Submit};
+use crate::store::provisioning::accept::{self, Accepted, Answer, Submit};
+use crate::store::provisioning::job::JobRow;
 use crate::store::provisioning::{job, node, transition};
 use crate::store::{self, AnyConnection, Store};
 use crate::supervision::{self, Arbiter, Exit, Exited, Life, Mailbox, Options, Supervised, Supervisor};
@@ -76,6 +77,11 @@ pub struct RegistryActor {
 #[rtype(result = "Result<Submitted, Error>")]
 pub(super) struct SubmitJob(pub(super) Box<Submit>);
 
+/// This job was stored a moment ago, and starts after a while.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Stored(JobUid, Box<JobRow>, Duration);
+
 /// Take no more jobs; how many still run.
 #[derive(Message)]
 #[rtype(result = "usize")]
@@ -83,6 +89,8 @@ pub(super) struct Drain;
 
 /// How often old keys and dead lives are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(600);
+/// Shortest pause before the rows are looked at once more, however close together jobs are due.
+const SOONEST: Duration = Duration::from_millis(50);
 /// Rows a sweep takes at once.
 const PAGE: i64 = 500;
 
@@ -122,7 +130,7 @@ impl StreamHandler<Nudge> for RegistryActor {
         if let Nudge::Job(job) | Nudge::Cancel(job) = nudge {
             self.spec.metrics.nudge(Topic::Jobs.as_str());
             // A job that begins settles its hint with its claim, or at the latest with its actor's end.
-            if !self.activate(job) || matches!(nudge, Nudge::Cancel(_)) {
+            if !self.activate(job, None) || matches!(nudge, Nudge::Cancel(_)) {
                 self.spec.queue.settle(nudge);
             }
         }
@@ -134,8 +142,8 @@ impl StreamHandler<Nudge> for RegistryActor {
 }
 
 impl RegistryActor {
-    /// Wakes or starts a job's actor; true when one was started.
-    fn activate(&self, job: JobUid) -> bool {
+    /// Has a job worked at; `row` is what its row holds, where that is known. True when an actor was started.
+    fn activate(&self, job: JobUid, row: Option<Box<JobRow>>) -> bool {
         let mut directory = self.spec.running.directory();
         match directory.nudged(job) {
             Activate::Later => false,
@@ -154,7 +162,7 @@ impl RegistryActor {
                 false
             }
             Activate::Start => {
-                let spec = jobs::Spec { job, ports: self.spec.ports.clone() };
+                let spec = jobs::Spec::new(job, self.spec.ports.clone(), row);
                 let on_exit = self.life.mailbox::<Self>().map(|mailbox| mailbox.recipient::<Exited>());
                 let options = Options {
                     limits: supervision::Limits { mailbox: 16, ..supervision::Limits::default() },
@@ -169,7 +177,7 @@ impl RegistryActor {
 
     fn activate_all(&self, jobs: impl IntoIterator<Item = JobUid>) {
         for job in jobs {
-            self.activate(job);
+            self.activate(job, None);
         }
     }
 
@@ -183,13 +191,20 @@ impl RegistryActor {
         let (store, boot) = (self.spec.store.clone(), self.spec.ports.boot);
         let most = self.spec.running.directory().most();
         let found = async move { needed(&store, boot, most).await };
-        ctx.spawn(found.into_actor(self).then(|found: Result<Needed, store::Error>, actor: &mut Self, _| {
-            match found {
-                Ok(needed) => actor.take_up(needed),
-                Err(error) => log::warn!("recovery cannot read the rows, it tries again: {error}"),
-            }
-            ready(())
-        }));
+        ctx.spawn(found.into_actor(self).then(
+            |found: Result<Needed, store::Error>, actor: &mut Self, ctx| {
+                match found {
+                    Ok(needed) => {
+                        if let Some(wait) = needed.next.filter(|wait| *wait <= actor.spec.sweep) {
+                            look_again(wait, ctx);
+                        }
+                        actor.take_up(needed);
+                    }
+                    Err(error) => log::warn!("recovery cannot read the rows, it tries again: {error}"),
+                }
+                ready(())
+            },
+        ));
     }
 
     /// Activates what was found. Jobs at work here are left to their own pauses, unless a cancel was asked.
@@ -197,7 +212,7 @@ impl RegistryActor {
         for (job, cancel) in needed.mine {
             let at_work = self.spec.running.directory().actor(job).is_some_and(|actor| !actor.is_closed());
             if cancel || !at_work {
-                self.activate(job);
+                self.activate(job, None);
             }
         }
         self.activate_all(needed.free);
@@ -221,12 +236,19 @@ impl RegistryActor {
     }
 }
 
+/// Reconciles once more after a while, for what is due before the next sweep.
+fn look_again(after: Duration, ctx: &mut Context<RegistryActor>) {
+    let _timer = ctx.run_later(after.max(SOONEST), |actor, ctx| actor.reconcile(ctx));
+}
+
 /// Jobs that need an actor.
 struct Needed {
     /// Owned by this life, and whether a cancel was asked.
     mine: Vec<(JobUid, bool)>,
     /// Without an owner, and due or decided.
     free: Vec<JobUid>,
+    /// How long until the next of the others is due.
+    next: Option<Duration>,
 }
 
 async fn needed(store: &Store, boot: Boot, most: usize) -> Result<Needed, store::Error> {
@@ -239,38 +261,48 @@ async fn needed(store: &Store, boot: Boot, most: usize) -> Result<Needed, store:
     }
     // Beyond those at work there is always room to see one page more.
     let limit = i64::try_from(most).unwrap_or(i64::MAX).saturating_add(PAGE);
-    let (mine, free) = store
-        .read(move |c| Ok((transition::owned_by(c, boot, limit)?, transition::needing_an_actor(c, PAGE)?)))
+    let (mine, free, next, now) = store
+        .read(move |c| {
+            let now = c.now()?;
+            let mine = transition::owned_by(c, boot, limit)?;
+            Ok((mine, transition::needing_an_actor(c, PAGE)?, transition::next_due(c, now)?, now))
+        })
         .await?;
     let mine = mine.iter().filter_map(|(name, cancel)| Some((name.parse().ok()?, *cancel))).collect();
-    Ok(Needed { mine, free: free.iter().filter_map(|name| name.parse().ok()).collect() })
+    let free = free.iter().filter_map(|name| name.parse().ok()).collect();
+    Ok(Needed { mine, free, next: next.map(|at: Micros| at.since(now)) })
 }
 
 impl Handler<SubmitJob> for RegistryActor {
     type Result = ResponseFuture<Result<Submitted, Error>>;
 
     fn handle(&mut self, SubmitJob(submit): SubmitJob, _: &mut Context<Self>) -> Self::Result {
-        let spec = self.spec.clone();
+        let (spec, mailbox) = (self.spec.clone(), self.life.mailbox::<Self>());
         Box::pin(async move {
-            let (uid, id, kind) = (submit.uid, submit.id, submit.params.kind());
+            let (uid, kind, delay) = (submit.uid, submit.params.kind(), submit.delay);
             let announce = spec.queue.announce();
             let item = move |c: &mut AnyConnection| {
-                let entered = accept::accept(c, &submit)?;
-                if entered == Entered::Fresh {
+                let accepted = accept::accept(c, &submit)?;
+                // One that starts later is found by its time.
+                if matches!(accepted, Accepted::Stored(_)) && delay.is_zero() {
                     announce.note(c, Nudge::Job(uid))?;
                 }
-                Ok(entered)
+                Ok(accepted)
             };
             match spec.store.write(item).await? {
-                Entered::Fresh => {
+                Accepted::Stored(row) => {
                     spec.metrics.job_submitted(kind.as_str());
                     spec.changes.tell(uid);
-                    spec.queue.publish(Nudge::Job(uid));
-                    Ok(Submitted { uid, id, fresh: true })
+                    let started =
+                        mailbox.is_some_and(|own| own.tell(Stored(uid, row.clone(), delay)).is_ok());
+                    if !started && delay.is_zero() {
+                        spec.queue.publish(Nudge::Job(uid));
+                    }
+                    Ok(Submitted { row, fresh: true })
                 }
-                Entered::Same(answer) => first(&spec.store, &answer).await,
-                Entered::Conflict => Err(Error::Conflict),
-                Entered::Replayed => Err(Error::Replayed),
+                Accepted::Same(answer) => first(&spec.store, &answer).await,
+                Accepted::Conflict => Err(Error::Conflict),
+                Accepted::Replayed => Err(Error::Replayed),
             }
         })
     }
@@ -280,7 +312,20 @@ impl Handler<SubmitJob> for RegistryActor {
 async fn first(store: &Store, answer: &Answer) -> Result<Submitted, Error> {
     let uid = answer.job.ok_or(Error::Conflict)?;
     let row = store.read(move |c| job::by_uid(c, uid)).await?.ok_or(Error::Unknown)?;
-    Ok(Submitted { uid, id: JobId(row.id), fresh: false })
+    Ok(Submitted { row: Box::new(row), fresh: false })
+}
+
+impl Handler<Stored> for RegistryActor {
+    type Result = ();
+
+    fn handle(&mut self, Stored(uid, row, delay): Stored, ctx: &mut Context<Self>) {
+        if delay.is_zero() {
+            self.activate(uid, Some(row));
+        } else if delay <= self.spec.sweep {
+            // Later ones are seen by a sweep before they are due.
+            look_again(delay, ctx);
+        }
+    }
 }
 
 impl Handler<CancelJob> for RegistryActor {

@@ -24,6 +24,7 @@ use tokio::sync::broadcast;
 use crate::jobs::Changes;
 use crate::model::{CustomerId, JobId, JobUid};
 use crate::store::provisioning::accept::{Entry, Submit};
+use crate::store::provisioning::job::JobRow;
 use crate::supervision::{Mailbox, Unreachable};
 
 /// Handle to the registry actor. Cheap to clone; usable from any thread.
@@ -35,12 +36,10 @@ pub struct Registry {
 }
 
 /// A job that was accepted: durable when this is returned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Submitted {
-    /// Its name.
-    pub uid: JobUid,
-    /// Its number; for a repeat, that of the first submit.
-    pub id: JobId,
+    /// Its row; for a repeat, that of the first submit.
+    pub row: Box<JobRow>,
     /// False when an earlier submit with the same idempotency key made it.
     pub fresh: bool,
 }

@@ -8,8 +8,8 @@ use actix::prelude::*;
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
+use super::Registry;
 use super::actor::{RegistryActor, Running, Spec};
-use super::{Registry, Submitted};
 use crate::cloud::Clouds;
 use crate::crypto::{Key, KeyRing};
 use crate::jobs::machine::Limits;
@@ -120,6 +120,10 @@ struct House {
 }
 
 async fn house(deaf: bool) -> House {
+    house_that_sweeps(deaf, Duration::from_millis(50)).await
+}
+
+async fn house_that_sweeps(deaf: bool, sweep: Duration) -> House {
     let folder = tempfile::tempdir().expect("a folder");
     let url = format!("sqlite://{}/p.db", folder.path().display());
     let settings = Settings::new(Manager::new(&url).expect("a url"));
@@ -160,7 +164,7 @@ async fn house(deaf: bool) -> House {
         supervisor: supervisor.clone(),
         jobs: supervisor.here(),
         ports,
-        sweep: Duration::from_millis(50),
+        sweep,
         running: Running::new(100),
         set_aside: Duration::from_millis(50),
         keep_keys: Duration::from_secs(3600),
@@ -176,6 +180,10 @@ async fn house(deaf: bool) -> House {
 
 impl House {
     async fn submit(&self, id: i64, limit: Duration) -> JobUid {
+        self.put_off(id, limit, Duration::ZERO).await
+    }
+
+    async fn put_off(&self, id: i64, limit: Duration, delay: Duration) -> JobUid {
         let uid = JobUid::random();
         let submit = Submit {
             entry: Entry {
@@ -193,11 +201,13 @@ impl House {
             params: JobParams::Noop(NoopParams::default()),
             description: "no-op".into(),
             priority: 0,
+            delay,
             limit,
             server: None,
         };
         let submitted = self.registry.submit(submit).await.expect("accepted");
-        assert_eq!(submitted, Submitted { uid, id: JobId(id), fresh: true });
+        assert!(submitted.fresh);
+        assert_eq!((submitted.row.uid, submitted.row.id), (uid.to_string(), id));
         uid
     }
 
@@ -252,6 +262,24 @@ async fn a_nudge_that_was_lost_is_made_good_by_the_sweep() {
 }
 
 #[actix_rt::test]
+async fn a_job_that_is_put_off_starts_when_it_is_due_and_not_before() {
+    let house = house_that_sweeps(false, Duration::from_secs(60)).await;
+    let soon = house.put_off(100, LONG, Duration::from_millis(700)).await;
+    let later = house.put_off(101, LONG, Duration::from_secs(3600)).await;
+    house.submit(102, LONG).await;
+    house.effect_known(soon).await;
+    let row = house.store.read(move |c| job::by_uid(c, soon)).await.expect("a read").expect("the job");
+    let waited = row.claimed_at.expect("it was claimed") - row.created_at;
+    assert!(waited >= 700_000, "claimed {waited} us after it was accepted");
+    let row = house.store.read(move |c| job::by_uid(c, later)).await.expect("a read").expect("the job");
+    assert_eq!((row.state.as_str(), row.why_code.as_str(), row.owner), ("queued", "scheduled", None));
+    assert!(row.why.starts_with("starts at "), "{}", row.why);
+    let who = "somebody".to_owned();
+    house.registry.cancel(CustomerId(1), JobId(101), who).await.expect("a cancel");
+    house.until(later, "it is cancelled before it began", |row| row.state == "cancelled").await;
+}
+
+#[actix_rt::test]
 async fn a_poison_job_is_set_aside_with_its_text_and_ends_while_its_neighbours_go_on() {
     let house = house(false).await;
     let poison = house.submit(13, Duration::from_secs(1)).await;
@@ -259,8 +287,9 @@ async fn a_poison_job_is_set_aside_with_its_text_and_ends_while_its_neighbours_g
         let uid = house.submit(id, LONG).await;
         house.effect_known(uid).await;
     }
-    let aside =
-        house.until(poison, "it is set aside", |row| row.state != "queued" && row.owner.is_none()).await;
+    let aside = house
+        .until(poison, "it is set aside", |row| row.state == "quarantined" || row.ended_at.is_some())
+        .await;
     let said = if aside.ended_at.is_some() { aside.message.unwrap_or_default() } else { aside.why };
     assert!(said.contains("a poison job"), "{said}");
     let ended = house.until(poison, "it ends", |row| row.ended_at.is_some()).await;

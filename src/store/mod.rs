@@ -8,6 +8,7 @@ mod connection;
 mod error;
 mod handle;
 mod keeper;
+mod prepared;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -22,3 +23,4 @@ pub use connection::{
 pub use error::Error;
 pub use handle::{Counters, Settings, Store};
 pub use keeper::{Desk, Keeper};
+pub(crate) use prepared::Prepared;

@@ -9,7 +9,7 @@ use diesel::prelude::*;
 use futures_util::future::join_all;
 
 use super::keeper::Break;
-use super::provisioning::accept::{self, Entered, Entry, IdemKey, Submit};
+use super::provisioning::accept::{self, Accepted, Entry, IdemKey, Submit};
 use super::provisioning::schema::{idem, job as jobs, setting};
 use super::provisioning::transition::{self, Claim, End, Fence, Waiting};
 use super::provisioning::{job, node};
@@ -196,12 +196,13 @@ fn submit(uid: JobUid, id: i64, key: Option<&str>) -> Submit {
         params: JobParams::Noop(NoopParams::default()),
         description: "no-op".into(),
         priority: 0,
+        delay: Duration::ZERO,
         limit: Duration::from_secs(60),
         server: None,
     }
 }
 
-async fn accepted(store: &Store, submit: &Submit) -> Result<Entered, Error> {
+async fn accepted(store: &Store, submit: &Submit) -> Result<Accepted, Error> {
     let submit = submit.clone();
     store.write(move |c| accept::accept(c, &submit)).await
 }
@@ -211,8 +212,8 @@ async fn one_idempotency_key_makes_one_job_however_many_ask_together() {
     let house = open();
     let all: Vec<_> = (0..100).map(|n| submit(JobUid::random(), n, Some("k"))).collect();
     let answers = join_all(all.iter().map(|s| accepted(&house.store, s))).await;
-    let fresh = answers.iter().filter(|a| matches!(a, Ok(Entered::Fresh))).count();
-    let same = answers.iter().filter(|a| matches!(a, Ok(Entered::Same(_)))).count();
+    let fresh = answers.iter().filter(|a| matches!(a, Ok(Accepted::Stored(_)))).count();
+    let same = answers.iter().filter(|a| matches!(a, Ok(Accepted::Same(_)))).count();
     assert_eq!((fresh, same), (1, 99));
     let rows: (i64, i64) = house
         .store
@@ -222,7 +223,7 @@ async fn one_idempotency_key_makes_one_job_however_many_ask_together() {
     assert_eq!(rows, (1, 1));
     let mut other = submit(JobUid::random(), 500, Some("k"));
     other.entry.idem = Some(IdemKey { key: "k".into(), body_hash: "another".into() });
-    assert!(matches!(accepted(&house.store, &other).await, Ok(Entered::Conflict)));
+    assert!(matches!(accepted(&house.store, &other).await, Ok(Accepted::Conflict)));
 }
 
 #[actix_rt::test]
@@ -230,13 +231,13 @@ async fn a_repeat_of_the_same_item_is_its_own_answer_and_a_used_number_is_nobody
     let house = open();
     let mut first = submit(JobUid::random(), 1, Some("k"));
     first.entry.replay = Some("signature".into());
-    assert!(matches!(accepted(&house.store, &first).await, Ok(Entered::Fresh)));
-    assert!(matches!(accepted(&house.store, &first).await, Ok(Entered::Fresh)), "its commit was unknown");
+    assert!(matches!(accepted(&house.store, &first).await, Ok(Accepted::Stored(_))));
+    assert!(matches!(accepted(&house.store, &first).await, Ok(Accepted::Stored(_))), "its commit was unknown");
     let mut replayed = first.clone();
     replayed.entry.request = Uid::random();
-    assert!(matches!(accepted(&house.store, &replayed).await, Ok(Entered::Replayed)));
+    assert!(matches!(accepted(&house.store, &replayed).await, Ok(Accepted::Replayed)));
     replayed.entry.repeat_by_key = true;
-    assert!(matches!(accepted(&house.store, &replayed).await, Ok(Entered::Same(_))));
+    assert!(matches!(accepted(&house.store, &replayed).await, Ok(Accepted::Same(_))));
     let taken = submit(JobUid::random(), 1, None);
     assert!(accepted(&house.store, &taken).await.is_err(), "never accepted without a row");
 }

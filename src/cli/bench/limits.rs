@@ -32,7 +32,7 @@ pub(super) fn fdatasync(folder: &Path, span: Duration) -> Result<(f64, f64), Err
 
 /// One job row a write, with its indexes, through the group-committing writer alone: rows a second.
 pub(super) async fn group_commit(folder: &Path, senders: usize, span: Duration) -> Result<f64, Error> {
-    let url = format!("sqlite://{}/limit.db", folder.display());
+    let url = format!("sqlite://{}/limit-{senders}.db", folder.display());
     let manager = Manager::new(&url).map_err(|e| Error::Usage(e.to_string()))?;
     let store = Store::open(PROVISIONING, &Settings::new(manager), Arc::new(|_, _| {}))
         .map_err(|e| Error::Usage(format!("the database of the limit does not open: {e}")))?;
@@ -78,6 +78,7 @@ fn job(sender: usize, n: usize) -> Submit {
         params: JobParams::Noop(NoopParams::default()),
         description: "Do nothing".to_owned(),
         priority: 0,
+        delay: Duration::ZERO,
         limit: Duration::from_secs(60),
         server: None,
     }

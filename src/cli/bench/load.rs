@@ -17,6 +17,15 @@ pub(super) struct Load {
     client: Rc<Client>,
 }
 
+/// When a job may start.
+#[derive(Clone, Copy)]
+pub(super) enum When {
+    /// As soon as it is accepted.
+    Now,
+    /// Not while it is measured: nobody works at it.
+    Tomorrow,
+}
+
 /// How fast answers came.
 pub(super) struct Speed {
     pub(super) per_second: f64,
@@ -36,17 +45,43 @@ impl Load {
         Self { client: Rc::new(client) }
     }
 
-    async fn noop(&self) -> Result<Value, Error> {
-        self.client.post("/api/v1/jobs", &json!({ "kind": "noop", "params": {} }), None).await
+    async fn noop(&self, when: When) -> Result<Value, Error> {
+        let delay = match when {
+            When::Now => 0,
+            When::Tomorrow => 24 * 3600,
+        };
+        let body = json!({ "kind": "noop", "params": {}, "delaySeconds": delay });
+        self.client.post("/api/v1/jobs", &body, None).await
     }
 
     /// One client, one submit after the other.
     pub(super) async fn one_client(&self, span: Duration) -> Result<Speed, Error> {
-        self.submit(1, span).await
+        self.submit(1, span, When::Tomorrow).await
+    }
+
+    /// Jobs that nobody works at yet, so many.
+    pub(super) async fn pile(&self, clients: usize, jobs: usize) -> Result<(), Error> {
+        let left = Rc::new(std::cell::Cell::new(jobs));
+        let tasks: Vec<_> = (0..clients)
+            .map(|_| {
+                let (load, left) = (self.clone(), Rc::clone(&left));
+                actix_rt::spawn(async move {
+                    while let Some(rest) = left.get().checked_sub(1) {
+                        left.set(rest);
+                        load.noop(When::Tomorrow).await?;
+                    }
+                    Ok::<_, Error>(())
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.map_err(|e| Error::Usage(format!("a client ended badly: {e}")))??;
+        }
+        Ok(())
     }
 
     /// So many clients submit without pause.
-    pub(super) async fn submit(&self, clients: usize, span: Duration) -> Result<Speed, Error> {
+    pub(super) async fn submit(&self, clients: usize, span: Duration, when: When) -> Result<Speed, Error> {
         let began = Instant::now();
         let tasks: Vec<_> = (0..clients)
             .map(|_| {
@@ -55,7 +90,7 @@ impl Load {
                     let mut took = Vec::new();
                     while began.elapsed() < span {
                         let one = Instant::now();
-                        load.noop().await?;
+                        load.noop(when).await?;
                         took.push(one.elapsed());
                     }
                     Ok::<_, Error>(took)
@@ -78,7 +113,7 @@ impl Load {
             if open.get("jobs").and_then(Value::as_array).is_none_or(Vec::is_empty) {
                 return Ok(());
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Err(Error::Usage(format!("jobs are still open after {} s", DRAIN.as_secs())))
     }
@@ -86,7 +121,7 @@ impl Load {
     /// Submits for a while and waits until all of it is complete: jobs a second over the whole time.
     pub(super) async fn end_to_end(&self, clients: usize, span: Duration) -> Result<f64, Error> {
         let began = Instant::now();
-        let submitted = self.submit(clients, span).await?;
+        let submitted = self.submit(clients, span, When::Now).await?;
         let count = submitted.per_second * began.elapsed().as_secs_f64();
         self.drained().await?;
         Ok(count / began.elapsed().as_secs_f64())
@@ -100,7 +135,7 @@ impl Load {
         let mut ids = Vec::new();
         while began.elapsed() < span {
             tick.tick().await;
-            ids.push(self.noop().await?.get("id").and_then(Value::as_i64).unwrap_or_default());
+            ids.push(self.noop(When::Now).await?.get("id").and_then(Value::as_i64).unwrap_or_default());
         }
         self.drained().await?;
         let mut took = Vec::new();

@@ -28,6 +28,14 @@ impl Drop for Place {
     }
 }
 
+/// Resident memory of a process.
+pub(super) fn resident_kib(pid: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|rest| rest.split_whitespace().next()).and_then(|n| n.parse::<u32>().ok());
+    f64::from(kib.unwrap_or_default())
+}
+
 impl Place {
     pub(super) fn make(below: Option<&Path>) -> Result<Self, Error> {
         let below = below.map_or_else(std::env::temp_dir, Path::to_path_buf);
@@ -46,6 +54,11 @@ impl Place {
 
     /// Starts the process; milliseconds until it is ready.
     pub(super) async fn start(&mut self) -> Result<f64, Error> {
+        self.start_with(&[]).await
+    }
+
+    /// The same with more arguments.
+    pub(super) async fn start_with(&mut self, more: &[&str]) -> Result<f64, Error> {
         let ready = self.ready_file();
         drop(std::fs::remove_file(&ready));
         let began = Instant::now();
@@ -54,6 +67,7 @@ impl Place {
             .arg(self.folder.join("data"))
             .arg("--ready-file")
             .arg(&ready)
+            .args(more)
             .env("RUST_LOG", "warn")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -76,10 +90,20 @@ impl Place {
     /// Resident memory of the process.
     pub(super) fn memory_kib(&self) -> f64 {
         let pid = self.child.as_ref().and_then(Child::id).unwrap_or_default();
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|rest| rest.split_whitespace().next()).and_then(|n| n.parse::<u32>().ok());
-        f64::from(kib.unwrap_or_default())
+        resident_kib(pid)
+    }
+
+    /// Processes of its guests.
+    pub(super) fn guests(&self) -> Result<Vec<u32>, Error> {
+        let mut found = Vec::new();
+        for folder in std::fs::read_dir(self.folder.join("data/guests"))? {
+            let named = std::fs::read(folder?.path().join("pid")).unwrap_or_default();
+            let named: serde_json::Value = serde_json::from_slice(&named).unwrap_or_default();
+            found.extend(
+                named.get("pid").and_then(serde_json::Value::as_u64).and_then(|pid| u32::try_from(pid).ok()),
+            );
+        }
+        Ok(found)
     }
 
     /// Ends the process in order.

@@ -64,12 +64,12 @@ async fn settle(world: &World, uid: JobUid, fault: Option<(u32, Fault)>) -> Hist
 async fn run(ports: &Ports, uid: JobUid, by_actor: bool) {
     if !by_actor {
         // A failed life is followed by another one, as the supervisor sees to it.
-        drop(drive(ports, uid, &Notify::new()).await);
+        drop(drive(ports, (uid, None), &Notify::new()).await);
         return;
     }
     let house = Supervisor::new(Health::new());
     let limits = Limits { backoff_first: Duration::from_millis(1), ..Limits::default() };
-    let spec = Spec { job: uid, ports: ports.clone() };
+    let spec = Spec::new(uid, ports.clone(), None);
     let options = Options { limits, ..Options::transient(None) };
     let mailbox = house.spawn::<JobActor>(&house.here(), spec, options);
     while !mailbox.is_closed() {
@@ -213,14 +213,14 @@ async fn a_cancelled_command_is_taken_back_only_where_it_was_never_sent() {
         let uid = world.submit(JobKind::RunCommand).await;
         let ports = world.life().await;
         world.script.begin(None);
-        drive(&ports, uid, &Notify::new()).await.expect("handed over");
+        drive(&ports, (uid, None), &Notify::new()).await.expect("handed over");
         let waits = history(&world, uid).await;
         let watch = machine::watch_of_this_try(&waits).expect("a watch").clone();
         if sent {
             assert!(guest(&world, &watch).await);
         }
         world.store.write(move |c| transition::cancel_asked(c, uid, "ann")).await.expect("asked");
-        drive(&ports, uid, &Notify::new()).await.expect("driven");
+        drive(&ports, (uid, None), &Notify::new()).await.expect("driven");
         let after = history(&world, uid).await;
         if !sent {
             assert_eq!(after.job.state, JobState::Cancelled);
@@ -234,7 +234,7 @@ async fn a_cancelled_command_is_taken_back_only_where_it_was_never_sent() {
         assert_eq!(after.job.owner, None);
         assert!(after.job.why.contains("sent to its guest"), "{}", after.job.why);
         write_verdict(&world, &watch, Verdict::Reached, String::new()).await;
-        drive(&ports, uid, &Notify::new()).await.expect("driven");
+        drive(&ports, (uid, None), &Notify::new()).await.expect("driven");
         let ended = history(&world, uid).await;
         assert_eq!(ended.job.state, JobState::Cancelled);
         assert!(ended.job.message.as_deref().is_some_and(|m| m.contains("by then: seen: reached")));
@@ -249,7 +249,7 @@ async fn jobs_on_one_server_follow_one_another_in_the_order_of_their_acceptance(
     let second = world.submit_on(JobKind::StartServer, row.server.expect("a server")).await;
     let ports = world.life().await;
     world.script.begin(None);
-    let early = tokio::time::timeout(Duration::from_millis(100), drive(&ports, second, &Notify::new())).await;
+    let early = tokio::time::timeout(Duration::from_millis(100), drive(&ports, (second, None), &Notify::new())).await;
     assert!(early.is_err(), "it waits for its turn");
     assert_eq!(history(&world, second).await.job.why_code, "server-busy");
     settle(&world, first, None).await;
@@ -270,7 +270,7 @@ async fn a_job_that_kills_its_process_is_set_aside_claimed_again_and_ends() {
         let ports = world.life().await;
         let wake = Notify::new();
         tokio::select! {
-            _ = drive(&ports, uid, &wake) => {}
+            _ = drive(&ports, (uid, None), &wake) => {}
             () = world.script.dead.notified() => {}
         }
         let job = history(&world, uid).await.job;

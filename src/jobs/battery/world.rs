@@ -271,6 +271,7 @@ impl World {
             params: params_of(kind, server.unwrap_or(ServerId(0))),
             description: kind.to_string(),
             priority: 0,
+            delay: Duration::ZERO,
             limit: Duration::from_secs(600),
             server,
         };

@@ -44,9 +44,13 @@ enum Next {
     Release,
 }
 
-/// Runs a job until it needs no actor.
-pub(super) async fn drive(ports: &Ports, uid: JobUid, wake: &Notify) -> Result<(), Error> {
-    let mut driver = Driver { ports, uid, since: ports.clock.now(), unanswered: 0, kind: None };
+/// Runs a job until it needs no actor. What is known of it is planned from first, instead of its rows.
+pub(super) async fn drive(
+    ports: &Ports,
+    (uid, known): (JobUid, Option<History>),
+    wake: &Notify,
+) -> Result<(), Error> {
+    let mut driver = Driver { ports, uid, since: ports.clock.now(), unanswered: 0, kind: None, known };
     loop {
         let next = match driver.advance().await {
             Err(Error::Store { source, .. }) if passing(&source) => {
@@ -91,6 +95,8 @@ struct Driver<'a> {
     unanswered: i32,
     /// Kind of the job, as figures name it, once its row was read.
     kind: Option<&'static str>,
+    /// What the first plan is made from.
+    known: Option<History>,
 }
 
 impl Driver<'_> {
@@ -122,7 +128,10 @@ impl Driver<'_> {
     }
 
     async fn advance(&mut self) -> Result<Next, Error> {
-        let history = self.ports.store.history(self.uid).await.map_err(|e| self.store(e))?;
+        let history = match self.known.take() {
+            Some(known) => Some(known),
+            None => self.ports.store.history(self.uid).await.map_err(|e| self.store(e))?,
+        };
         let Some(mut history) = history else { return Ok(Next::Release) };
         self.kind = Some(history.job.params.kind().as_str());
         let promise = match self.promise(&history).await {

@@ -158,39 +158,62 @@ pub struct Submit {
     pub description: String,
     /// Larger runs first.
     pub priority: i32,
-    /// How long it may take.
+    /// How long after it was accepted it starts at the earliest; most start at once.
+    pub delay: Duration,
+    /// How long it may take, counted from its start.
     pub limit: Duration,
     /// The server it is about.
     pub server: Option<ServerId>,
+}
+
+/// What became of a submit.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Accepted {
+    /// Stored, as this row.
+    Stored(Box<JobRow>),
+    /// Done before under the same key: the first answer.
+    Same(Answer),
+    /// The same key stands for another request.
+    Conflict,
+    /// The same signed request was seen before.
+    Replayed,
 }
 
 /// Accepts a job: durable when the item is committed.
 ///
 /// # Errors
 /// What the database reports.
-pub fn accept(connection: &mut AnyConnection, submit: &Submit) -> QueryResult<Entered> {
+pub fn accept(connection: &mut AnyConnection, submit: &Submit) -> QueryResult<Accepted> {
     let answer = Answer { job: Some(submit.uid), status: 202, created: None };
-    let entered = enter(connection, &submit.entry, &answer)?;
-    if entered == Entered::Fresh {
-        let row = row_of(submit, connection.now()?)?;
-        let inserted = diesel::insert_into(job::table).values(&row).execute(connection);
-        if let Err(error) = inserted {
-            // A hit on the own uid means the item was stored before its answer was lost; a hit on the number alone
-            // would be another's job, and nothing of this one may stay.
-            let mine = job::table.find(&row.uid);
-            let stored: bool = diesel::select(diesel::dsl::exists(mine)).get_result(connection)?;
-            if !(super::is_duplicate(&error) && stored) {
-                return Err(error);
-            }
-        }
+    match enter(connection, &submit.entry, &answer)? {
+        Entered::Fresh => store(connection, submit).map(|row| Accepted::Stored(Box::new(row))),
+        Entered::Same(first) => Ok(Accepted::Same(first)),
+        Entered::Conflict => Ok(Accepted::Conflict),
+        Entered::Replayed => Ok(Accepted::Replayed),
     }
-    Ok(entered)
+}
+
+fn store(connection: &mut AnyConnection, submit: &Submit) -> QueryResult<JobRow> {
+    let row = row_of(submit, connection.now()?)?;
+    let Err(error) = diesel::insert_into(job::table).values(&row).execute(connection) else { return Ok(row) };
+    // A hit on the own uid means the item was stored before its answer was lost; a hit on the number alone would be
+    // another's job, and nothing of this one may stay.
+    match super::job::by_uid(connection, submit.uid)? {
+        Some(stored) if super::is_duplicate(&error) => Ok(stored),
+        _ => Err(error),
+    }
 }
 
 fn row_of(submit: &Submit, now: Micros) -> QueryResult<JobRow> {
     let params = serde_json::to_value(&submit.params)
         .and_then(|value| serde_json::to_string(&value))
         .map_err(|e| diesel::result::Error::SerializationError(Box::new(e)))?;
+    let starts = now.plus(submit.delay);
+    let (why_code, why) = if starts > now {
+        ("scheduled", format!("starts at {}", starts.rfc3339()))
+    } else {
+        ("dispatch", "accepted; waiting for a dispatcher to claim it".to_owned())
+    };
     Ok(JobRow {
         uid: submit.uid.to_string(),
         id: submit.id.0,
@@ -209,9 +232,9 @@ fn row_of(submit: &Submit, now: Micros) -> QueryResult<JobRow> {
         crashes: 0,
         undo_begun: false,
         cancel_by: None,
-        due_at: Some(now.0),
-        why_code: "dispatch".to_owned(),
-        why: "accepted; waiting for a dispatcher to claim it".to_owned(),
+        due_at: Some(starts.0),
+        why_code: why_code.to_owned(),
+        why,
         server: submit.server.map(|id| id.0),
         resource: None,
         message: None,
@@ -219,7 +242,7 @@ fn row_of(submit: &Submit, now: Micros) -> QueryResult<JobRow> {
         created_at: now.0,
         claimed_at: None,
         changed_at: now.0,
-        deadline: now.plus(submit.limit).0,
+        deadline: starts.plus(submit.limit).0,
         ended_at: None,
         version: 1,
     })

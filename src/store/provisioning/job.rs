@@ -10,7 +10,7 @@ use crate::model::{
 use crate::store::{AnyConnection, Error};
 
 /// A row of `job`, as the database holds it.
-#[derive(Clone, Debug, Queryable, Selectable, Insertable)]
+#[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = job, treat_none_as_default_value = false)]
 #[expect(missing_docs, reason = "one field a column; the columns are explained by the protocol page")]
 pub struct JobRow {
@@ -351,6 +351,16 @@ pub struct History {
     pub evidence: Vec<Evidence>,
     /// Its watches, oldest first.
     pub watches: Vec<super::watch::Watch>,
+}
+
+impl History {
+    /// A job of which nothing but its row exists.
+    ///
+    /// # Errors
+    /// When a column does not parse.
+    pub fn of_new(row: JobRow) -> Result<Self, Error> {
+        typed(row, Vec::new(), Vec::new(), Vec::new())
+    }
 }
 
 /// The row of one job.

@@ -8,9 +8,7 @@ use super::super::Fault;
 use super::call::Call;
 use super::reply::Reply;
 use crate::model::{AccountId, JobId, JobParams, JobUid, PublicStatus, ServerId};
-use crate::registry;
 use crate::store::provisioning::accept::Submit;
-use crate::store::provisioning::job;
 use crate::store::provisioning::sequence::Sequence;
 
 /// Longest a job of the dated API may take; its clients poll without an end, so every job gets one.
@@ -41,17 +39,17 @@ pub(super) async fn submit(call: &Call, ask: Ask) -> Result<Reply, Fault> {
             params: ask.params,
             description: description.clone(),
             priority: 0,
+            delay: Duration::ZERO,
             limit: LIMIT,
             server: ask.server,
         })
         .await?;
-    let (uid, id, request) = (submitted.uid, submitted.id, call.caller.request);
-    log::info!(job = id.0, request:% = request; "job {id} ({kind}) accepted for request {request}");
+    let (id, request) = (submitted.row.id, call.caller.request);
+    log::info!(job = id, request:% = request; "job {id} ({kind}) accepted for request {request}");
     if submitted.fresh {
         return Ok(Reply::Job(
             json!({ "jobId": id, "status": PublicStatus::Running, "description": description }),
         ));
     }
-    let row = call.read(move |c| job::by_uid(c, uid)).await?;
-    row.as_ref().map(Reply::job).ok_or_else(|| registry::Error::NoSuchJob(id).into())
+    Ok(Reply::job(&submitted.row))
 }

@@ -135,6 +135,7 @@ async fn retried(
     }
     let plain = Plain {
         description: described(&job.description, id),
+        delay: terms.delay,
         limit: terms.limit.unwrap_or_else(|| given(&job)),
         priority: terms.priority.unwrap_or(job.priority),
         params: job.params,

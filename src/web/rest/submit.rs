@@ -21,10 +21,12 @@ use crate::store::provisioning::accept::{Entry, Submit};
 use crate::store::provisioning::sequence::Sequence;
 use crate::store::provisioning::{catalog, job, server};
 use crate::web::auth::Caller;
-use crate::web::{Fault, State};
+use crate::web::State;
 
 /// Longest run of a guest's command, in seconds.
 const LONGEST_COMMAND: i64 = 86_400;
+/// Longest a job may be put off, in seconds: a year.
+const LONGEST_DELAY: i64 = 366 * 24 * 3600;
 /// Time a job is given when the client names none, beyond the run of its command.
 const USUAL: Duration = Duration::from_secs(3600);
 
@@ -116,16 +118,19 @@ pub(super) const fn action(kind: JobKind) -> Action {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Terms {
     pub(super) limit: Option<Duration>,
+    pub(super) delay: Duration,
     pub(super) priority: Option<i32>,
 }
 
 impl Terms {
     pub(super) fn read(fields: &mut Fields) -> Result<Self, Problem> {
         let most = i64::try_from(LONGEST_JOB.as_secs()).unwrap_or(i64::MAX);
+        let delay = fields.integer("delaySeconds", 0, LONGEST_DELAY)?.unwrap_or(0);
         let limit = fields.integer("deadlineSeconds", 1, most)?;
         let priority = fields.integer("priority", -100, 100)?;
         Ok(Self {
             limit: limit.and_then(|secs| u64::try_from(secs).ok()).map(Duration::from_secs),
+            delay: Duration::from_secs(u64::try_from(delay).unwrap_or(0)),
             priority: priority.and_then(|priority| i32::try_from(priority).ok()),
         })
     }
@@ -207,15 +212,16 @@ pub(in crate::web) async fn put(
 
 async fn made(state: &State, who: &Principal, entry: Entry, asked: Asked) -> Result<job::Job, Problem> {
     who.must(action(asked.kind()))?;
-    let (limit, priority) = (asked.limit(), asked.terms.priority.unwrap_or(0));
+    let (limit, delay, priority) = (asked.limit(), asked.terms.delay, asked.terms.priority.unwrap_or(0));
     let (params, description) = resolved(asked, who, state).await?;
-    stored(state, who, entry, Plain { params, description, limit, priority }).await
+    stored(state, who, entry, Plain { params, description, delay, limit, priority }).await
 }
 
 /// A job without anything left to look up.
 pub(super) struct Plain {
     pub(super) params: JobParams,
     pub(super) description: String,
+    pub(super) delay: Duration,
     pub(super) limit: Duration,
     pub(super) priority: i32,
 }
@@ -241,14 +247,12 @@ async fn stored(state: &State, who: &Principal, entry: Entry, plain: Plain) -> R
         server: plain.params.server(),
         description: plain.description,
         priority: plain.priority,
+        delay: plain.delay,
         limit: plain.limit,
         params: plain.params,
     };
     let accepted = state.registry.submit(submit).await?;
-    let uid = accepted.uid;
-    let row = state.store.read(move |c| job::by_uid(c, uid)).await?;
-    let row = row.ok_or_else(|| Fault::not_found(format!("job {} was accepted but is gone", accepted.id)))?;
-    Ok(job::Job::try_from(row)?)
+    Ok(job::Job::try_from(*accepted.row)?)
 }
 
 /// Looks everything up that is named, among the tenant's own.
@@ -334,6 +338,8 @@ mod tests {
     fn good_bodies_are_understood() {
         let asked = read(&json!({"kind": "noop", "deadlineSeconds": 5, "priority": -3})).expect("good");
         assert_eq!((asked.limit(), asked.terms.priority), (Duration::from_secs(5), Some(-3)));
+        let asked = read(&json!({"kind": "noop", "delaySeconds": 90})).expect("good");
+        assert_eq!((asked.limit(), asked.terms.delay), (Duration::from_secs(3600), Duration::from_secs(90)));
         let asked =
             read(&json!({"kind": "run-command", "params": {"server": 7, "argv": ["ls"]}})).expect("good");
         assert_eq!(asked.what, What::Run(ServerId(7), vec!["ls".to_owned()], 300));
@@ -352,6 +358,7 @@ mod tests {
             (json!({"kind": "noop", "params": []}), "params", "JSON object"),
             (json!({"kind": "noop", "params": {"notes": ""}}), "params.notes", "did you mean params.note?"),
             (json!({"kind": "noop", "deadlineSeconds": 0}), "deadlineSeconds", "from 1 to 604800"),
+            (json!({"kind": "noop", "delaySeconds": -1}), "delaySeconds", "from 0 to 31622400"),
             (json!({"kind": "noop", "priority": "high"}), "priority", "whole number"),
             (json!({"kind": "stop-server"}), "params.server", "missing"),
             (json!({"kind": "stop-server", "params": {"server": "web"}}), "params.server", "whole number"),

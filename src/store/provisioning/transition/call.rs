@@ -6,13 +6,13 @@ use diesel::sql_types::{BigInt, Nullable};
 
 use super::Fence;
 use crate::model::{AttemptOutcome, AttemptUid, Boot, ErrorClass, JobState, ServerId};
-use crate::store::AnyConnection;
 use crate::store::provisioning::agent;
 use crate::store::provisioning::insert_new;
 use crate::store::provisioning::job::{Attempt, AttemptRow};
 use crate::store::provisioning::schema::{attempt, job, watch};
 use crate::store::provisioning::server::{self, Seen, ServerRow};
 use crate::store::provisioning::watch::{Watch, WatchRow};
+use crate::store::{AnyConnection, Prepared};
 
 /// How the guard of an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,9 +51,14 @@ pub fn open_attempt(
         // Somebody took it between the two statements: nothing of this item may stay, and it runs again.
         return Err(diesel::result::Error::RollbackTransaction);
     }
-    let new = AttemptRow { started_at: connection.now()?.0, ..AttemptRow::from(row) };
-    insert_new(diesel::insert_into(attempt::table).values(&new).execute(connection))?;
+    insert_open(connection, row)?;
     Ok(Opened::Yes)
+}
+
+/// Writes an attempt; its guard came before.
+pub(super) fn insert_open(connection: &mut AnyConnection, row: &Attempt) -> QueryResult<()> {
+    let new = AttemptRow { started_at: connection.now()?.0, ..AttemptRow::from(row) };
+    insert_new(diesel::insert_into(attempt::table).values(&new).execute(connection)).map(drop)
 }
 
 /// The guard before every call: the epoch is current, the owner is this life and, while running, no cancel is asked.
@@ -83,7 +88,7 @@ pub fn may_act(
         job::why_code.eq(""),
         job::why.eq(""),
     );
-    Ok(mine.set(touched).execute(connection)? == 1)
+    Ok(Prepared(mine.set(touched)).execute(connection)? == 1)
 }
 
 /// What a job does after an attempt was closed.
@@ -127,16 +132,15 @@ pub fn close_attempt(connection: &mut AnyConnection, close: &Close) -> QueryResu
         return Ok(false);
     }
     let now = connection.now()?.0;
-    diesel::update(attempt::table.find(close.attempt.to_string()))
-        .set((
-            attempt::outcome.eq(close.outcome.as_str()),
-            attempt::class.eq(close.class.map(ErrorClass::as_str)),
-            attempt::evidence.eq(&close.evidence),
-            attempt::output.eq(&close.output),
-            attempt::closed_at.eq(Some(now)),
-            attempt::version.eq(attempt::version + 1),
-        ))
-        .execute(connection)?;
+    let written = diesel::update(attempt::table.find(close.attempt.to_string())).set((
+        attempt::outcome.eq(close.outcome.as_str()),
+        attempt::class.eq(close.class.map(ErrorClass::as_str)),
+        attempt::evidence.eq(&close.evidence),
+        attempt::output.eq(&close.output),
+        attempt::closed_at.eq(Some(now)),
+        attempt::version.eq(attempt::version + 1),
+    ));
+    Prepared(written).execute(connection)?;
     if let Some(row) = &close.made {
         server::insert(connection, row)?;
     }
@@ -165,9 +169,9 @@ fn progress(connection: &mut AnyConnection, close: &Close) -> QueryResult<bool> 
         .filter(job::state.eq_any(from.iter().copied()));
     let touched = (job::changed_at.eq(now), job::version.eq(job::version + 1), job::crashes.eq(0));
     let rows = match &close.then {
-        Then::Go => diesel::update(mine).set(touched).execute(connection)?,
-        Then::Await(expected) => diesel::update(mine)
-            .set((
+        Then::Go => Prepared(diesel::update(mine).set(touched)).execute(connection)?,
+        Then::Await(expected) => {
+            let waits = diesel::update(mine).set((
                 touched,
                 job::state.eq(JobState::Awaiting.as_str()),
                 job::owner.eq(None::<String>),
@@ -179,8 +183,9 @@ fn progress(connection: &mut AnyConnection, close: &Close) -> QueryResult<bool> 
                 .otherwise(Some(now).into_sql::<Nullable<BigInt>>())),
                 job::why_code.eq(format!("verdict-{}", expected.kind)),
                 job::why.eq(format!("waiting until {} is seen", expected.expectation)),
-            ))
-            .execute(connection)?,
+            ));
+            Prepared(waits).execute(connection)?
+        }
     };
     if rows == 1
         && let Some(row) = &close.made

@@ -3,11 +3,12 @@
 use diesel::dsl::exists;
 use diesel::prelude::*;
 
-use super::Fence;
-use crate::model::{Boot, JobState};
-use crate::store::AnyConnection;
+use super::{Fence, call};
+use crate::model::{Boot, JobState, Micros};
+use crate::store::provisioning::job::Attempt;
 use crate::store::provisioning::node as lives;
 use crate::store::provisioning::schema::{job, node, watch};
+use crate::store::{AnyConnection, Prepared};
 
 /// What a claim saw and wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,9 +54,10 @@ pub fn claim(connection: &mut AnyConnection, claim: &Claim) -> QueryResult<bool>
     let rows = match claim.from {
         // Only a first claim finds a job queued.
         JobState::Queued => {
-            diesel::update(free).set((taken, job::claimed_at.eq(Some(now)))).execute(connection)?
+            let first = (taken, job::claimed_at.eq(Some(now)));
+            Prepared(diesel::update(free).set(first)).execute(connection)?
         }
-        _ => diesel::update(free).set(taken).execute(connection)?,
+        _ => Prepared(diesel::update(free).set(taken)).execute(connection)?,
     };
     if rows == 1 {
         return Ok(true);
@@ -66,6 +68,40 @@ pub fn claim(connection: &mut AnyConnection, claim: &Claim) -> QueryResult<bool>
         .filter(job::epoch.eq(claim.seen.epoch.0 + 1))
         .filter(job::owner.eq(&boot));
     diesel::select(exists(mine)).get_result(connection)
+}
+
+/// A claim and the attempt that begins the work, in one item. False when the claim stands and the attempt does not,
+/// because a cancel was asked; none when somebody else was faster.
+///
+/// # Errors
+/// What the database reports.
+pub fn claim_and_open(
+    connection: &mut AnyConnection,
+    claimed: &Claim,
+    attempt: &Attempt,
+) -> QueryResult<Option<bool>> {
+    if !claim(connection, claimed)? {
+        return Ok(None);
+    }
+    // The claim is the guard: owner, epoch and state are its own. What it does not ask for is a cancel.
+    let free = job::table.find(attempt.job.to_string()).select(job::cancel_by.is_null());
+    if !free.first(connection)? {
+        return Ok(Some(false));
+    }
+    call::insert_open(connection, attempt)?;
+    Ok(Some(true))
+}
+
+/// When the next job without an owner is due, after `now`.
+///
+/// # Errors
+/// What the database reports.
+pub fn next_due(connection: &mut AnyConnection, now: Micros) -> QueryResult<Option<Micros>> {
+    let next: Option<i64> = job::table
+        .filter(job::ended_at.is_null().and(job::owner.is_null()).and(job::due_at.gt(now.0)))
+        .select(diesel::dsl::min(job::due_at))
+        .first(connection)?;
+    Ok(next.map(Micros))
 }
 
 /// Takes over up to `limit` jobs of dead lives; each takeover counts against the job until it makes progress. A life

@@ -8,10 +8,10 @@ use super::{Fence, may_act};
 use crate::model::{
     AccountId, AttemptOutcome, Boot, CustomerId, JobState, JobUid, Micros, RegionId, ServerId, ServerStatus,
 };
-use crate::store::AnyConnection;
 use crate::store::provisioning::schema::{attempt, job, obligation, watch};
 use crate::store::provisioning::server::{self, Seen};
 use crate::store::provisioning::{agent, insert_new};
+use crate::store::{AnyConnection, Prepared};
 
 /// How a job ends.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,19 +79,18 @@ pub fn end(connection: &mut AnyConnection, end: &End) -> QueryResult<bool> {
         }
         _ => {}
     }
-    let rows = mine
-        .set((
-            job::state.eq(end.state.as_str()),
-            job::ended_at.eq(Some(now)),
-            job::owner.eq(None::<String>),
-            job::due_at.eq(None::<i64>),
-            job::message.eq(Some(&end.message)),
-            job::why_code.eq(&end.code),
-            job::why.eq(""),
-            job::changed_at.eq(now),
-            job::version.eq(job::version + 1),
-        ))
-        .execute(connection)?;
+    let over = mine.set((
+        job::state.eq(end.state.as_str()),
+        job::ended_at.eq(Some(now)),
+        job::owner.eq(None::<String>),
+        job::due_at.eq(None::<i64>),
+        job::message.eq(Some(&end.message)),
+        job::why_code.eq(&end.code),
+        job::why.eq(""),
+        job::changed_at.eq(now),
+        job::version.eq(job::version + 1),
+    ));
+    let rows = Prepared(over).execute(connection)?;
     if rows == 1 {
         after_end(connection, end, now)?;
         return Ok(true);

@@ -11,7 +11,7 @@ mod wait;
 mod word;
 
 pub use call::{Close, Opened, Then, close_attempt, hand_over, may_act, open_attempt};
-pub use claim::{Claim, claim, needing_an_actor, owned_by, take_over};
+pub use claim::{Claim, claim, claim_and_open, needing_an_actor, next_due, owned_by, take_over};
 pub use end::{End, Obligation, Sent, cancel_asked, end, withdraw};
 pub use verdict::verdict;
 pub use wait::{Quiet, Waiting, begin_undo, next_try, park, quarantine, wait};

@@ -3,10 +3,10 @@
 use diesel::prelude::*;
 
 use crate::model::WatchUid;
-use crate::store::AnyConnection;
 use crate::store::provisioning::insert_new;
 use crate::store::provisioning::job::{Evidence, EvidenceRow};
 use crate::store::provisioning::schema::{evidence, watch};
+use crate::store::{AnyConnection, Prepared};
 
 /// A verdict: what was seen of a watch, and whether that decides it.
 ///
@@ -22,7 +22,7 @@ pub fn verdict(
     let first = insert_new(diesel::insert_into(evidence::table).values(&new).execute(connection))?;
     if let Some(uid) = decides {
         let open = watch::table.filter(watch::uid.eq(uid.to_string()).and(watch::done_at.is_null()));
-        diesel::update(open).set(watch::done_at.eq(Some(now))).execute(connection)?;
+        Prepared(diesel::update(open).set(watch::done_at.eq(Some(now)))).execute(connection)?;
     }
     Ok(first)
 }
