@@ -3,13 +3,6 @@
 use super::{Nudge, Topic};
 use crate::model::Boot;
 
-/// A message is delivered so often at most; once more and it goes to the dead letters.
-pub(super) const DELIVERIES: u16 = 5;
-/// Messages a queue holds at most; one more is refused, and stays in the outbox.
-pub(super) const QUEUE_HOLDS: u32 = 1_000_000;
-/// Dead letters kept for an operator; the oldest go first.
-pub(super) const DEAD_KEPT: u32 = 100_000;
-
 /// A queue of the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Line {

@@ -16,11 +16,16 @@ use lapin::{Channel, Connection, Event, ExchangeKind};
 use tokio::sync::Notify;
 
 use super::House;
-use crate::mq::topology::{DEAD_KEPT, DELIVERIES, QUEUE_HOLDS};
 use crate::mq::{Line, Names};
 use crate::ops::{Health, Metrics, State};
 use crate::supervision::{Life, Supervised};
 
+/// A message is delivered so often at most; once more and it goes to the dead letters.
+const DELIVERIES: u16 = 5;
+/// Messages a queue holds at most; one more is refused, and stays in the outbox.
+const QUEUE_HOLDS: u32 = 1_000_000;
+/// Dead letters kept for an operator; the oldest go first.
+const DEAD_KEPT: u32 = 100_000;
 /// How often a standing connection is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 /// Looks between two counts of the dead letters.
