@@ -70,6 +70,7 @@ impl StreamHandler<Nudge> for Hub {
             self.spec.links.metrics.nudge(Topic::Guests.as_str());
             self.spec.directory.nudge(server);
         }
+        self.spec.links.queue.settle(nudge);
     }
 
     fn finished(&mut self, _: &mut Context<Self>) {

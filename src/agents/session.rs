@@ -23,9 +23,9 @@ use crate::crypto::pki;
 use crate::model::{AgentId, CustomerId, Epoch, Micros, ServerId, Verdict};
 use crate::mq::Nudge;
 use crate::ops::failpoint::hit;
-use crate::store;
 use crate::store::provisioning::agent::{self, CommandRow};
 use crate::store::provisioning::job::Evidence;
+use crate::store::{self, AnyConnection};
 use crate::wire::{
     AgentFrame, AgentHello, CommandId, CommandResult, DispatcherFrame, DispatcherHello, FRAME_LIMIT,
     FrameError, LookAnswer, Offsets, Operation, Outcome, Pong, Reference, Run, SESSION_PATH, SUBPROTOCOL,
@@ -368,9 +368,8 @@ impl Session<'_> {
             Act::Started(row) => self.started(&row).await,
             Act::Output { command, stream, start, data } => {
                 let (id, start) = (command.to_string(), i64::try_from(start).unwrap_or(i64::MAX));
-                let append = move |c: &mut store::AnyConnection| {
-                    agent::append_output(c, &id, stream.as_str(), start, &data)
-                };
+                let append =
+                    move |c: &mut AnyConnection| agent::append_output(c, &id, stream.as_str(), start, &data);
                 self.links.store.write(append).await?;
                 Ok(())
             }
@@ -399,7 +398,13 @@ impl Session<'_> {
         let (id, job, word) = (row.id.clone(), seen.job, seen.verdict.as_str());
         log::info!(job:% = job; "{command} ended on server {}: {}", self.target.server, seen.text);
         hit("result.before");
-        self.links.store.write(move |c| agent::finish(c, &id, &raw, &seen)).await?;
+        let announce = self.links.queue.announce();
+        let item = move |c: &mut AnyConnection| {
+            let finished = agent::finish(c, &id, &raw, &seen)?;
+            announce.note(c, Nudge::Reported(job))?;
+            Ok(finished)
+        };
+        self.links.store.write(item).await?;
         hit("result.after");
         self.links.metrics.agent_command(word);
         self.links.queue.publish(Nudge::Reported(job));
@@ -407,7 +412,7 @@ impl Session<'_> {
         self.show_flights();
         if std::mem::take(&mut self.more) {
             // Not awaited here, so that a long queue is no deep recursion: the next beat or this nudge refills.
-            self.links.queue.publish(Nudge::Guest(self.target.server));
+            self.links.queue.remind(Nudge::Guest(self.target.server));
         }
         Ok(())
     }
@@ -419,7 +424,7 @@ impl Session<'_> {
 }
 
 /// Marks a row as sent; nothing when it must not be. What is left of its time is told by the database's clock.
-fn mark(c: &mut store::AnyConnection, row: &CommandRow) -> diesel::QueryResult<Option<Sendable>> {
+fn mark(c: &mut AnyConnection, row: &CommandRow) -> diesel::QueryResult<Option<Sendable>> {
     if !agent::mark_sent(c, &row.id)? {
         return Ok(None);
     }

@@ -155,10 +155,11 @@ impl House {
             sequencer: &sequencer,
             supervisor: &supervisor,
             metrics: &metrics,
+            health: &health,
             boot,
         };
         let enrolment = enrolment(&agent_listener, &services, options.config.jobs.enrol_ms)?;
-        let ports = wiring.ports(&keys, km, &cloud, enrolment);
+        let ports = wiring.ports(&keys, km, &cloud, enrolment)?;
         let changes = ports.1.clone();
         let (registry, agents) = wiring.start(ports, &folder, &services)?;
         let registry = Registry::new(registry, changes, REGISTRY_LIMIT);

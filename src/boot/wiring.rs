@@ -17,8 +17,8 @@ use crate::jobs::ports::{Enrolment, Ports};
 use crate::jobs::{self, Changes, SqlStore, SystemClock};
 use crate::model::Boot;
 use crate::monitor::{CloudLook, Monitor};
-use crate::mq::{Embedded, Queue};
-use crate::ops::Metrics;
+use crate::mq::{self, Queue};
+use crate::ops::{Health, Metrics};
 use crate::pinger::{self, Pinger};
 use crate::registry::{self, Beat, NodeActor, NodeSpec, RegistryActor, Running};
 use crate::store::Store;
@@ -43,6 +43,7 @@ pub(super) struct Wiring<'a> {
     pub(super) sequencer: &'a Sequencer,
     pub(super) supervisor: &'a Supervisor,
     pub(super) metrics: &'a Metrics,
+    pub(super) health: &'a Health,
     pub(super) boot: Boot,
 }
 
@@ -53,18 +54,25 @@ impl Wiring<'_> {
         km: crate::km::Km,
         cloud: &Arc<Simulated>,
         enrolment: Enrolment,
-    ) -> (Ports, Changes, Beat) {
+    ) -> Result<(Ports, Changes, Beat), Error> {
         let changes = Changes::new();
+        let queue = self.queue(&changes)?;
         let beat = Beat::new(ms(self.config.node.fresh_ms));
         let mut clouds = Clouds::new();
         clouds.insert(seed::CLOUD, Arc::clone(cloud) as Arc<dyn crate::cloud::Provider>);
         let limits = &self.config.jobs;
-        let rows = SqlStore::new(self.store.clone(), self.sequencer.clone(), self.boot, changes.clone());
+        let rows = SqlStore::new(
+            self.store.clone(),
+            self.sequencer.clone(),
+            self.boot,
+            changes.clone(),
+            queue.announce(),
+        );
         let ports = Ports {
             metrics: self.metrics.clone(),
             clock: Arc::new(SystemClock),
             store: Arc::new(rows),
-            queue: Arc::new(Embedded::new()),
+            queue,
             keys: Arc::new(KmKeys(km)),
             clouds,
             liveness: Arc::new(beat.clone()),
@@ -82,7 +90,22 @@ impl Wiring<'_> {
             command_wait: ms(limits.command_wait_ms),
             enrolment: Some(Arc::new(enrolment)),
         };
-        (ports, changes, beat)
+        Ok((ports, changes, beat))
+    }
+
+    /// The queue the settings name.
+    fn queue(&self, changes: &Changes) -> Result<Arc<dyn Queue>, Error> {
+        let readers = changes.clone();
+        let parts = mq::Parts {
+            supervisor: self.supervisor.clone(),
+            store: self.store.clone(),
+            sequencer: self.sequencer.clone(),
+            boot: self.boot,
+            metrics: self.metrics.clone(),
+            health: self.health.clone(),
+            told: Arc::new(move |job| readers.tell(job)),
+        };
+        mq::open(&self.config.queue, parts).map_err(|e| Error::part("queue", &e))
     }
 
     pub(super) fn start(

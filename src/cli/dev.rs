@@ -39,7 +39,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn main(args: Args) -> ExitCode {
-    logging::init(if args.demo { "warn" } else { "info,actix_server=warn" });
+    logging::init(if args.demo { "warn,lapin=error" } else { "info,actix_server=warn,lapin=error" });
     panic_hook::install();
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,5 +1,9 @@
 //! Settings: one struct a section, with defaults that work, unknown keys refused. Secrets are never settings.
 
+mod queue;
+
+pub use queue::Queue;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -23,6 +27,8 @@ pub struct Config {
     pub simulated: Simulated,
     /// The key manager.
     pub km: Km,
+    /// The queue between the parts.
+    pub queue: Queue,
 }
 
 /// Section `[node]`. `R + commit < S`, and S with the longest effect on a guest (1 s) below L.
@@ -255,7 +261,7 @@ impl Config {
         if self.jobs.most == 0 || self.jobs.sweep_ms == 0 {
             return value("jobs.most, jobs.sweep_ms", "0".to_owned(), "write at least 1");
         }
-        Ok(())
+        self.queue.check()
     }
 }
 

@@ -8,12 +8,13 @@ use tokio::sync::broadcast;
 
 use super::ports::{Applied, Change, Clock, JobStore, Place};
 use crate::model::{AccountId, Boot, CloudId, CustomerId, JobUid, Micros, RegionId, ServerId};
+use crate::mq::{Announce, Nudge};
 use crate::store::provisioning::agent;
 use crate::store::provisioning::job::{self, History};
 use crate::store::provisioning::schema::{account, region};
 use crate::store::provisioning::sequence::{Sequence, Sequencer};
 use crate::store::provisioning::server::{self, ServerRow};
-use crate::store::provisioning::transition::{self, Opened};
+use crate::store::provisioning::transition::{self, Close, Opened, Then};
 use crate::store::{AnyConnection, Error, Store};
 
 /// The system's clock.
@@ -69,13 +70,20 @@ pub struct SqlStore {
     sequencer: Sequencer,
     boot: Boot,
     changes: Changes,
+    announce: Announce,
 }
 
 impl SqlStore {
-    /// Rows written in the name of this life.
+    /// Rows written in the name of this life, announced as the queue wants it.
     #[must_use]
-    pub const fn new(store: Store, sequencer: Sequencer, boot: Boot, changes: Changes) -> Self {
-        Self { store, sequencer, boot, changes }
+    pub const fn new(
+        store: Store,
+        sequencer: Sequencer,
+        boot: Boot,
+        changes: Changes,
+        announce: Announce,
+    ) -> Self {
+        Self { store, sequencer, boot, changes, announce }
     }
 }
 
@@ -94,6 +102,20 @@ fn job_of(change: &Change) -> JobUid {
     }
 }
 
+/// Whom a change concerns besides its job's owner: published after it, and announced with it.
+fn news_of(change: &Change) -> [Option<Nudge>; 2] {
+    match change {
+        Change::Command { command, watch, .. } => {
+            [Some(Nudge::Guest(command.server)), Some(Nudge::Watch(watch.kind, watch.uid))]
+        }
+        Change::Close(close) => match &**close {
+            Close { then: Then::Await(watch), .. } => [Some(Nudge::Watch(watch.kind, watch.uid)), None],
+            Close { then: Then::Go, .. } => [None, None],
+        },
+        _ => [None, None],
+    }
+}
+
 #[async_trait(?Send)]
 impl JobStore for SqlStore {
     async fn history(&self, uid: JobUid) -> Result<Option<History>, Error> {
@@ -103,7 +125,17 @@ impl JobStore for SqlStore {
     async fn apply(&self, change: Change) -> Result<Applied, Error> {
         let boot = self.boot;
         let job = job_of(&change);
-        let applied = self.store.write(move |c| apply(c, boot, &change)).await?;
+        let announce = self.announce.clone();
+        let item = move |c: &mut AnyConnection| {
+            let applied = apply(c, boot, &change)?;
+            if applied == Applied::Done {
+                for nudge in news_of(&change).into_iter().flatten() {
+                    announce.note(c, nudge)?;
+                }
+            }
+            Ok(applied)
+        };
+        let applied = self.store.write(item).await?;
         if applied == Applied::Done {
             self.changes.tell(job);
         }

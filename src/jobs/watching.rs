@@ -21,7 +21,7 @@ use crate::ops::failpoint::hit;
 use crate::store::provisioning::job::Evidence;
 use crate::store::provisioning::transition;
 use crate::store::provisioning::watch::{self, Watch};
-use crate::store::{self, Store};
+use crate::store::{self, AnyConnection, Store};
 use crate::supervision::{Life, Supervised};
 
 /// What a look saw that decides a watch.
@@ -155,18 +155,23 @@ impl<L: Look> Watching<L> {
 
     async fn nudged(&mut self, nudge: Nudge) {
         self.spec.metrics.nudge(L::TOPIC.as_str());
-        let found = match nudge {
+        let read = match nudge {
             Nudge::Watch(_, uid) => {
                 if let Some((news, _)) = self.following.get(&uid) {
                     news.notify_one();
+                    self.spec.queue.settle(nudge);
                     return;
                 }
                 self.spec.store.read(move |c| watch::by_uid(c, uid).map(Vec::from_iter)).await
             }
             Nudge::Reported(job) => self.spec.store.read(move |c| watch::of_job(c, job)).await,
-            Nudge::Job(_) | Nudge::Guest(_) => return,
+            Nudge::Job(_) | Nudge::Cancel(_) | Nudge::Guest(_) => return,
         };
-        self.take(found);
+        // The watch is a row and a sweep finds it; an error leaves the message to whoever can read.
+        if read.is_ok() {
+            self.spec.queue.settle(nudge);
+        }
+        self.take(read);
     }
 
     async fn sweep(&mut self) {
@@ -236,7 +241,13 @@ async fn look_and_tell<L: Look>(spec: Spec<L>, watch: Watch, news: Rc<Notify>) {
         made_at: Micros(0),
     };
     hit("verdict.before");
-    let stored = spec.store.write(move |c| transition::verdict(c, &evidence, Some(watch.uid))).await;
+    let announce = spec.queue.announce();
+    let item = move |c: &mut AnyConnection| {
+        let first = transition::verdict(c, &evidence, Some(watch.uid))?;
+        announce.note(c, Nudge::Job(watch.job))?;
+        Ok(first)
+    };
+    let stored = spec.store.write(item).await;
     hit("verdict.after");
     match stored {
         Ok(_) => {

@@ -1,11 +1,26 @@
 //! Nudges: hints that a row waits for somebody. The rows are the truth; a lost, repeated or late nudge costs time only,
 //! because every reader also sweeps the rows by state.
 //!
-//! This room never decides whether something happened, and no nudge carries more than the name of a row.
+//! This room never decides whether something happened, and no nudge carries more than the name of a row. In one
+//! process the rows themselves are the queue ([`Embedded`]); with RabbitMQ (`amqp`) messages are rows of the outbox
+//! first, written in the commit of the change they announce ([`Announce`]). The one thing that comes in from outside is
+//! a verdict, which becomes a row before its message is acknowledged.
 
+#[cfg(feature = "amqp")]
+pub mod amqp;
+mod announce;
+#[cfg(test)]
+mod conformance;
 mod embedded;
+mod envelope;
+mod open;
+mod topology;
 
+pub use announce::Announce;
 pub use embedded::Embedded;
+pub use envelope::{Content, Envelope, Head, LARGEST, Refused, SCHEMA, Said, WatchBody, decode};
+pub use open::{Error, Parts, Told, open};
+pub use topology::{Line, Names};
 
 use tokio::sync::mpsc;
 
@@ -38,10 +53,12 @@ impl Topic {
 }
 
 /// A hint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Nudge {
     /// This job is due, or has a verdict.
     Job(JobUid),
+    /// A cancel of this job was asked: its owner is meant, whoever that is.
+    Cancel(JobUid),
     /// This watch is open.
     Watch(WatchKind, WatchUid),
     /// A command waits for this guest.
@@ -55,7 +72,7 @@ impl Nudge {
     #[must_use]
     pub const fn topic(self) -> Topic {
         match self {
-            Self::Job(_) => Topic::Jobs,
+            Self::Job(_) | Self::Cancel(_) => Topic::Jobs,
             Self::Watch(WatchKind::Cloud, _) => Topic::Watches,
             Self::Watch(WatchKind::Guest | WatchKind::Noop, _) | Self::Reported(_) => Topic::Work,
             Self::Guest(_) => Topic::Guests,
@@ -63,11 +80,27 @@ impl Nudge {
     }
 }
 
-/// Carries nudges. Publishing never blocks and never fails in a way that matters.
+/// Carries nudges. Nothing here blocks, and nothing fails in a way that matters.
+///
+/// A change is announced in two halves: [`Announce::note`] inside its commit, [`Queue::publish`] after it.
 pub trait Queue: Send + Sync {
-    /// Publishes a hint; may lose it.
+    /// What the commit of a change has to write for its message. Nothing where rows are the queue.
+    fn announce(&self) -> Announce {
+        Announce::nothing()
+    }
+
+    /// Says that the change behind this hint is committed; the hint may be lost.
     fn publish(&self, nudge: Nudge);
+
+    /// Reminds this process's own reader of something no change announces.
+    fn remind(&self, nudge: Nudge) {
+        self.publish(nudge);
+    }
 
     /// Becomes a reader of a topic. In one process there is one reader a topic: a newer one replaces it.
     fn subscribe(&self, topic: Topic) -> mpsc::Receiver<Nudge>;
+
+    /// Says that what this hint asked for is committed, or needs nothing: a broker may forget it. A hint whose reader
+    /// ends before this is delivered again.
+    fn settle(&self, _nudge: Nudge) {}
 }

@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::QueueMetrics;
 use crate::model::Micros;
 
 /// Bounds in seconds: half a millisecond, a quick commit, up to ten seconds, longer than any request may take.
@@ -107,6 +108,7 @@ struct Families {
     verdicts: Family<VerdictOnly, Counter>,
     km_leases: Family<Outcome, Counter>,
     nudges: Family<Topic, Counter>,
+    queue: QueueMetrics,
 }
 
 impl Metrics {
@@ -118,6 +120,7 @@ impl Metrics {
         families.register_jobs(&mut registry);
         families.register_store_and_http(&mut registry);
         families.register_actors_and_agents(&mut registry);
+        families.queue.register(&mut registry);
         Self { shared: Arc::new(Shared { registry, families, recovery: Mutex::default() }) }
     }
 
@@ -227,6 +230,12 @@ impl Metrics {
         self.families().nudges.get_or_create(&Topic { topic }).inc();
     }
 
+    /// Figures of the queue.
+    #[must_use]
+    pub fn queue(&self) -> &QueueMetrics {
+        &self.families().queue
+    }
+
     fn families(&self) -> &Families {
         &self.shared.families
     }
@@ -261,6 +270,7 @@ impl Families {
             verdicts: Family::default(),
             km_leases: Family::default(),
             nudges: Family::default(),
+            queue: QueueMetrics::default(),
         }
     }
 
@@ -343,6 +353,15 @@ mod tests {
         metrics.verdict("reached");
         metrics.km_lease("granted");
         metrics.nudge("jobs");
+        let queue = metrics.queue();
+        queue.connected("publish", true);
+        queue.blocked(true);
+        queue.outbox(3, Duration::from_millis(2900));
+        queue.published("confirmed", 5);
+        queue.consumed("watch", "taken");
+        queue.canary_age("due", Duration::from_secs(4));
+        queue.dead_letters(6);
+        queue.verdict("decided");
     }
 
     #[test]
@@ -372,6 +391,15 @@ mod tests {
             "dispatcher_verdicts_total{verdict=\"reached\"} 1",
             "dispatcher_km_leases_total{outcome=\"granted\"} 1",
             "dispatcher_nudges_total{topic=\"jobs\"} 1",
+            "dispatcher_queue_connected{purpose=\"publish\"} 1",
+            "dispatcher_queue_blocked 1",
+            "dispatcher_outbox_rows 3",
+            "dispatcher_outbox_oldest_seconds 2",
+            "dispatcher_queue_published_total{outcome=\"confirmed\"} 5",
+            "dispatcher_queue_consumed_total{queue=\"watch\",outcome=\"taken\"} 1",
+            "dispatcher_queue_canary_age_seconds{queue=\"due\"} 4",
+            "dispatcher_queue_dead_letters 6",
+            "dispatcher_queue_verdicts_total{outcome=\"decided\"} 1",
         ] {
             assert!(page.lines().any(|found| found == line), "no line {line} in\n{page}");
         }

@@ -11,9 +11,13 @@ mod memory;
 #[cfg(feature = "server")]
 mod metrics;
 pub mod panic_hook;
+#[cfg(feature = "server")]
+mod queue;
 
 pub use chain::Chain;
 pub use health::{Health, PartState, State};
 pub use memory::memory_kib;
 #[cfg(feature = "server")]
 pub use metrics::{Metrics, Recovery};
+#[cfg(feature = "server")]
+pub use queue::QueueMetrics;

@@ -18,7 +18,7 @@ use crate::ops::{Metrics, Recovery};
 use crate::store::provisioning::accept::{self, Accepted, Answer, Submit};
 use crate::store::provisioning::job::JobRow;
 use crate::store::provisioning::{job, node, transition};
-use crate::store::{self, Store};
+use crate::store::{self, AnyConnection, Store};
 use crate::supervision::{self, Arbiter, Exit, Exited, Life, Mailbox, Options, Supervised, Supervisor};
 
 /// Links of the registry.
@@ -148,9 +148,12 @@ impl StreamHandler<Died> for RegistryActor {
 
 impl StreamHandler<Nudge> for RegistryActor {
     fn handle(&mut self, nudge: Nudge, _: &mut Context<Self>) {
-        if let Nudge::Job(job) = nudge {
+        if let Nudge::Job(job) | Nudge::Cancel(job) = nudge {
             self.spec.metrics.nudge(Topic::Jobs.as_str());
-            self.activate(job, None);
+            // A job that begins settles its hint with its claim, or at the latest with its actor's end.
+            if !self.activate(job, None) || matches!(nudge, Nudge::Cancel(_)) {
+                self.spec.queue.settle(nudge);
+            }
         }
     }
 
@@ -160,11 +163,11 @@ impl StreamHandler<Nudge> for RegistryActor {
 }
 
 impl RegistryActor {
-    /// Has a job worked at; `row` is what its row holds, where that is known.
-    fn activate(&self, job: JobUid, row: Option<Box<JobRow>>) {
+    /// Has a job worked at; `row` is what its row holds, where that is known. True when an actor was started.
+    fn activate(&self, job: JobUid, row: Option<Box<JobRow>>) -> bool {
         let mut directory = self.spec.running.directory();
         match directory.nudged(job) {
-            Activate::Later => {}
+            Activate::Later => false,
             Activate::Wake => {
                 let closed = directory.actor(job).is_some_and(|actor| {
                     let _ = actor.tell(Wake);
@@ -175,8 +178,9 @@ impl RegistryActor {
                 if closed && directory.seems_gone(job) {
                     let next = directory.ended(job);
                     drop(directory);
-                    next.into_iter().for_each(|job| self.activate(job, None));
+                    self.activate_all(next);
                 }
+                false
             }
             Activate::Start => {
                 let spec = jobs::Spec::new(job, self.spec.ports.clone(), row);
@@ -187,7 +191,14 @@ impl RegistryActor {
                 };
                 let actor = self.spec.supervisor.spawn::<JobActor>(&self.spec.jobs, spec, options);
                 directory.started(job, actor);
+                true
             }
+        }
+    }
+
+    fn activate_all(&self, jobs: impl IntoIterator<Item = JobUid>) {
+        for job in jobs {
+            self.activate(job, None);
         }
     }
 
@@ -229,7 +240,7 @@ impl RegistryActor {
                 self.activate(job, None);
             }
         }
-        needed.free.into_iter().for_each(|job| self.activate(job, None));
+        self.activate_all(needed.free);
     }
 
     fn forget(&self, ctx: &mut Context<Self>) {
@@ -304,7 +315,16 @@ impl Handler<SubmitJob> for RegistryActor {
         let (spec, mailbox) = (self.spec.clone(), self.life.mailbox::<Self>());
         Box::pin(async move {
             let (uid, kind, delay) = (submit.uid, submit.params.kind(), submit.delay);
-            match spec.store.write(move |c| accept::accept(c, &submit)).await? {
+            let announce = spec.queue.announce();
+            let item = move |c: &mut AnyConnection| {
+                let accepted = accept::accept(c, &submit)?;
+                // One that starts later is found by its time.
+                if matches!(accepted, Accepted::Stored(_)) && delay.is_zero() {
+                    announce.note(c, Nudge::Job(uid))?;
+                }
+                Ok(accepted)
+            };
+            match spec.store.write(item).await? {
                 Accepted::Stored(row) => {
                     spec.metrics.job_submitted(kind.as_str());
                     spec.changes.tell(uid);
@@ -383,11 +403,10 @@ impl Handler<Exited> for RegistryActor {
             let set = set_aside(self.spec.clone(), job, text);
             ctx.spawn(set.into_actor(self));
         }
+        self.spec.queue.settle(Nudge::Job(job));
         let next = self.spec.running.directory().ended(job);
         // One that was given up is set aside first; the sweep finds it again.
-        next.into_iter()
-            .filter(|next| !(exited.gave_up && *next == job))
-            .for_each(|job| self.activate(job, None));
+        self.activate_all(next.into_iter().filter(|next| !(exited.gave_up && *next == job)));
     }
 }
 

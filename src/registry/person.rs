@@ -63,6 +63,7 @@ const fn is_fresh(entered: &Entered) -> Result<bool, Error> {
 pub(super) async fn cancel(spec: Spec, ask: CancelJob) -> Result<(), Error> {
     let id = ask.id;
     let uid = uid_of(&spec.store, ask.customer, id).await?;
+    let announce = spec.queue.announce();
     let item = move |c: &mut crate::store::AnyConnection| {
         let known = match &ask.entry {
             Some(entry) => match &entry.idem {
@@ -80,12 +81,15 @@ pub(super) async fn cancel(spec: Spec, ask: CancelJob) -> Result<(), Error> {
             None => Entered::Fresh,
         };
         let news = entered == Entered::Fresh && transition::cancel_asked(c, uid, &ask.who)?;
+        if news {
+            announce.note(c, Nudge::Cancel(uid))?;
+        }
         Ok(Some((entered, news)))
     };
     let Some((done, news)) = spec.store.write(item).await? else { return Err(Error::Ended(id)) };
     if is_fresh(&done)? && news {
         spec.changes.tell(uid);
-        spec.queue.publish(Nudge::Job(uid));
+        spec.queue.publish(Nudge::Cancel(uid));
     }
     Ok(())
 }

@@ -125,6 +125,22 @@ async fn house(deaf: bool) -> House {
     house_that_sweeps(deaf, Duration::from_millis(50)).await
 }
 
+/// Has a life beat and watch its peers; told of each that is declared dead.
+fn beating(store: &Store, boot: Boot, supervisor: &Supervisor) -> Arc<tokio::sync::Notify> {
+    let died = Arc::new(tokio::sync::Notify::new());
+    let node = NodeSpec {
+        store: store.clone(),
+        boot,
+        beat: Beat::new(Duration::from_secs(3)),
+        every: Duration::from_millis(100),
+        look: Duration::from_millis(100),
+        still: Duration::from_secs(1),
+        died: Arc::clone(&died),
+    };
+    let _node = supervisor.spawn::<NodeActor>(&supervisor.here(), node, Options::permanent());
+    died
+}
+
 async fn house_that_sweeps(deaf: bool, sweep: Duration) -> House {
     let folder = tempfile::tempdir().expect("a folder");
     let url = format!("sqlite://{}/p.db", folder.path().display());
@@ -135,7 +151,8 @@ async fn house_that_sweeps(deaf: bool, sweep: Duration) -> House {
     let (changes, metrics, supervisor) = (Changes::new(), Metrics::new(), Supervisor::new(Health::new()));
     let queue: Arc<dyn Queue> =
         if deaf { Arc::new(Deaf(Embedded::new())) } else { Arc::new(Embedded::new()) };
-    let inner = SqlStore::new(store.clone(), Sequencer::new(store.clone()), boot, changes.clone());
+    let inner =
+        SqlStore::new(store.clone(), Sequencer::new(store.clone()), boot, changes.clone(), queue.announce());
     let ports = Ports {
         metrics: metrics.clone(),
         clock: Arc::new(SystemClock),
@@ -152,17 +169,7 @@ async fn house_that_sweeps(deaf: bool, sweep: Duration) -> House {
         command_wait: Duration::from_secs(1),
         enrolment: None,
     };
-    let died = Arc::new(tokio::sync::Notify::new());
-    let node = NodeSpec {
-        store: store.clone(),
-        boot,
-        beat: Beat::new(Duration::from_secs(3)),
-        every: Duration::from_millis(100),
-        look: Duration::from_millis(100),
-        still: Duration::from_secs(1),
-        died: Arc::clone(&died),
-    };
-    let _node = supervisor.spawn::<NodeActor>(&supervisor.here(), node, Options::permanent());
+    let died = beating(&store, boot, &supervisor);
     let spec = Spec {
         store: store.clone(),
         queue,

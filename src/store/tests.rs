@@ -232,7 +232,10 @@ async fn a_repeat_of_the_same_item_is_its_own_answer_and_a_used_number_is_nobody
     let mut first = submit(JobUid::random(), 1, Some("k"));
     first.entry.replay = Some("signature".into());
     assert!(matches!(accepted(&house.store, &first).await, Ok(Accepted::Stored(_))));
-    assert!(matches!(accepted(&house.store, &first).await, Ok(Accepted::Stored(_))), "its commit was unknown");
+    assert!(
+        matches!(accepted(&house.store, &first).await, Ok(Accepted::Stored(_))),
+        "its commit was unknown"
+    );
     let mut replayed = first.clone();
     replayed.entry.request = Uid::random();
     assert!(matches!(accepted(&house.store, &replayed).await, Ok(Accepted::Replayed)));

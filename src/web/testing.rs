@@ -19,7 +19,7 @@ use crate::crypto::{Key, KeyRing};
 use crate::jobs::ports::{Ask, Keys, Leased, Liveness, NoLease, Ports};
 use crate::jobs::{Changes, SqlStore, SystemClock, machine};
 use crate::model::{Boot, CustomerId, Micros, ServerStatus};
-use crate::mq::Embedded;
+use crate::mq::{Announce, Embedded};
 use crate::ops::{Health, Metrics};
 use crate::registry::{Registry, RegistryActor, Running, Spec};
 use crate::store::provisioning::access::{
@@ -174,7 +174,7 @@ fn registry(store: &Store, metrics: &Metrics, ring: &Arc<KeyRing>, supervisor: &
     let ports = Ports {
         metrics: metrics.clone(),
         clock: Arc::new(SystemClock),
-        store: Arc::new(SqlStore::new(store.clone(), sequencer, boot, changes.clone())),
+        store: Arc::new(SqlStore::new(store.clone(), sequencer, boot, changes.clone(), Announce::nothing())),
         queue: queue.clone(),
         keys: Arc::new(Nothing),
         clouds: Clouds::new(),

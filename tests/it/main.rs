@@ -9,6 +9,8 @@ mod absent;
 mod architecture;
 #[cfg(test)]
 mod blocked;
+#[cfg(all(test, feature = "amqp"))]
+mod broker;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
@@ -25,5 +27,7 @@ mod harness;
 mod idempotency;
 #[cfg(test)]
 mod migrations;
+#[cfg(all(test, feature = "amqp"))]
+mod queue;
 #[cfg(test)]
 mod ready;

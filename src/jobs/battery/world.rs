@@ -19,7 +19,7 @@ use crate::model::{
     AccountId, Boot, CommandParams, CustomerId, DataCenterId, ErrorClass, ImageId, JobId, JobKind, JobParams,
     JobUid, LaunchParams, NoopParams, ProductId, RegionId, ServerId, ServerParams, ServerStatus, Uid,
 };
-use crate::mq::{Nudge, Queue, Topic};
+use crate::mq::{Announce, Nudge, Queue, Topic};
 use crate::ops::Metrics;
 use crate::store::provisioning::accept::{self, Entry, Submit};
 use crate::store::provisioning::job::History;
@@ -176,7 +176,13 @@ impl World {
             .expect("a life");
         let mut clouds = Clouds::new();
         clouds.insert(seed::CLOUD, Arc::clone(&self.cloud) as Arc<dyn Provider>);
-        let inner = SqlStore::new(self.store.clone(), self.sequencer.clone(), boot, Changes::new());
+        let inner = SqlStore::new(
+            self.store.clone(),
+            self.sequencer.clone(),
+            boot,
+            Changes::new(),
+            Announce::nothing(),
+        );
         Ports {
             metrics: Metrics::new(),
             clock: Arc::clone(&self.script) as _,

@@ -166,19 +166,26 @@ impl Driver<'_> {
             && step_of(history.job.params.kind()).effect == Effect::Nothing
         {
             let attempt = self.attempt(&history.job, n, String::new());
-            return match self.apply(Change::Claim { claim, open: Some(Box::new(attempt.clone())) }).await? {
+            return match self.claimed(claim, Some(attempt.clone())).await? {
                 Applied::Done => self.finish_noop(&history.job, &attempt).await,
                 Applied::Busy => Ok(Next::Again),
                 Applied::Fenced => Ok(Next::Release),
             };
         }
-        match self.apply(Change::Claim { claim, open: None }).await? {
+        match self.claimed(claim, None).await? {
             Applied::Done => {
                 let planned = self.plan(history, promise);
                 self.carry_out(history, planned, promise).await
             }
             Applied::Fenced | Applied::Busy => Ok(Next::Release),
         }
+    }
+
+    /// Applies a claim. Whatever came of it is in the rows now, so the hint that led here has done its work.
+    async fn claimed(&self, claim: Claim, open: Option<Attempt>) -> Result<Applied, Error> {
+        let applied = self.apply(Change::Claim { claim, open: open.map(Box::new) }).await?;
+        self.ports.queue.settle(Nudge::Job(claim.seen.job));
+        Ok(applied)
     }
 
     fn plan(&self, history: &History, promise: Option<Promise>) -> Plan {

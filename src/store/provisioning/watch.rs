@@ -138,3 +138,12 @@ pub fn open(connection: &mut AnyConnection, kind: WatchKind, limit: i64) -> Quer
         .load(connection)?;
     typed(rows)
 }
+
+/// Writes a watch that no job opened, for tests of other rooms.
+///
+/// # Errors
+/// What the database reports.
+#[cfg(test)]
+pub fn plant(connection: &mut AnyConnection, new: &Watch) -> QueryResult<usize> {
+    diesel::insert_into(watch::table).values(&WatchRow::from(new)).execute(connection)
+}

@@ -159,7 +159,10 @@ pub(super) mod tests {
         let served = rig.send(TestRequest::get().uri("/api/v1/openapi.json")).await;
         assert_eq!((served.status.as_u16(), &served.json), (200, &read()));
         for (method, path, _) in ROUTES.iter().filter(|(_, path, _)| *path != "/openapi.json") {
-            let uri = format!("/api/v1{}", path.replace("{id}", "1").replace("{server}", "1").replace("{kind}/{key}", "job/1"));
+            let uri = format!(
+                "/api/v1{}",
+                path.replace("{id}", "1").replace("{server}", "1").replace("{kind}/{key}", "job/1")
+            );
             let method = actix_web::http::Method::from_bytes(method.as_bytes()).expect("a method");
             let answer = rig.send(TestRequest::default().method(method.clone()).uri(&uri)).await;
             assert_eq!(answer.status, 403, "{method} {path}: {}", answer.text);
