@@ -43,11 +43,10 @@ pub(super) struct CloudCredential {
 pub(super) async fn serve(
     folder: &Folder,
     services: &pki::Authority,
-    credential: &CloudCredential,
+    (credential, manager): (&CloudCredential, Manager),
     ((settings, mut stop), supervisor): ((&config::Km, watch::Receiver<bool>), &Supervisor),
 ) -> Result<(), Error> {
     let fault = |error: &(dyn std::error::Error + 'static)| Error::part("key manager", error);
-    let manager = Manager::new(&folder.database("credentials")).map_err(|e| fault(&e))?;
     let opening = store::Settings { readers: 1, ..store::Settings::new(manager) };
     let database = Store::open(CREDENTIALS, &opening, Arc::new(|_, _| {}))
         .map_err(|source| Error::Database { name: "credentials", source })?;

@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::credentials::{self, Client};
+use super::databases::Databases;
 use super::folder::Folder;
 use super::parts::{self, Keys, LOGIN};
 use super::ready::Ready;
@@ -20,10 +21,11 @@ use crate::agents::Agents;
 use crate::cloud::simulated::Simulated;
 use crate::config::ms;
 use crate::crypto::pki;
+use crate::jobs::DatabaseClock;
 use crate::jobs::ports::Enrolment;
 use crate::ops::{Health, Metrics};
 use crate::registry::Registry;
-use crate::store::Store;
+use crate::store::{AnyConnection, CREDENTIALS, Store};
 use crate::store::provisioning::sequence::Sequencer;
 use crate::supervision::Supervisor;
 use crate::web;
@@ -89,6 +91,7 @@ pub(super) struct House {
     agent_listener: TcpListener,
     folder: Folder,
     stop: watch::Sender<bool>,
+    _hold: Option<AnyConnection>,
 }
 
 /// Open listeners.
@@ -101,14 +104,20 @@ impl House {
     async fn build(options: Dev) -> Result<Self, Error> {
         let folder = Folder::take(&options.data)?;
         let keys = Keys::of(&folder)?;
+        let databases = Databases::new(&options.config.database, &folder.path);
+        let hold = databases.hold()?;
         let (health, metrics) = (Health::new(), Metrics::new());
         let supervisor = Supervisor::with_metrics(health.clone(), metrics.clone());
-        let (store, analytics, boot) = parts::rows(&folder, &keys, (&supervisor, &metrics)).await?;
+        let (store, analytics, boot) = parts::rows(&databases, &keys, (&supervisor, &metrics)).await?;
+        let clock = DatabaseClock::start(&store)
+            .await
+            .map_err(|source| Error::Database { name: "provisioning", source })?;
         let services = folder.authority("services")?;
         let (stop, stopped) = watch::channel(false);
         if !options.without.contains(&Part::Km) {
             let settings = (&options.config.km, stopped);
-            credentials::serve(&folder, &services, &keys.cloud, (settings, &supervisor)).await?;
+            let database = databases.manager(CREDENTIALS)?;
+            credentials::serve(&folder, &services, (&keys.cloud, database), (settings, &supervisor)).await?;
         }
         let client = Client {
             supervisor: &supervisor,
@@ -130,6 +139,8 @@ impl House {
             supervisor: &supervisor,
             metrics: &metrics,
             boot,
+            clock,
+            health: &health,
         };
         let enrolment = enrolment(&agent_listener, &services, options.config.jobs.enrol_ms)?;
         let ports = wiring.ports(&keys, km, &cloud, enrolment);
@@ -153,6 +164,7 @@ impl House {
             agent_listener,
             folder,
             stop,
+            _hold: hold,
         })
     }
 

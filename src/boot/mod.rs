@@ -5,6 +5,7 @@
 
 mod adapters;
 mod credentials;
+mod databases;
 mod demo;
 mod dev;
 mod folder;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 use crate::config::Config;
 use crate::model::InvalidWord;
 
+pub use databases::{ALL as ALL_DATABASES, Databases};
 pub use dev::dev;
 
 /// A part that can be left out.
@@ -91,6 +93,18 @@ pub enum Error {
         #[source]
         source: crate::store::Error,
     },
+    /// A URL of the settings.
+    #[error("settings: database.{name}")]
+    Url {
+        /// Which.
+        name: &'static str,
+        /// Why.
+        #[source]
+        source: crate::store::InvalidUrl,
+    },
+    /// Another process has the database of the server.
+    #[error("another dispatcher works on {0}; stop that one, or name another database in [database]")]
+    DatabaseInUse(String),
     /// A part failed to start.
     #[error("{part} does not start: {text}")]
     Part {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::credentials::{CloudCredential, REFERENCE};
+use super::databases::Databases;
 use super::folder::{Folder, derived};
 use super::{Error, adapters};
 use crate::access;
@@ -14,7 +15,7 @@ use crate::crypto::{Key, KeyRing, Secret};
 use crate::model::Boot;
 use crate::ops::Metrics;
 use crate::store::provisioning::{node, seed};
-use crate::store::{self, ANALYTICS, Database, Manager, PROVISIONING, Store};
+use crate::store::{self, ANALYTICS, Database, PROVISIONING, Store};
 use crate::supervision::Supervisor;
 
 /// Number of the seeded account at the simulated cloud.
@@ -52,12 +53,12 @@ impl Keys {
 
 /// Opens the databases, begins this life, and writes the first rows where they are missing.
 pub(super) async fn rows(
-    folder: &Folder,
+    databases: &Databases<'_>,
     keys: &Keys,
     (supervisor, metrics): (&Supervisor, &Metrics),
 ) -> Result<(Store, Store, Boot), Error> {
-    let store = database(folder, PROVISIONING, metrics)?;
-    let analytics = database(folder, ANALYTICS, metrics)?;
+    let store = database(databases, PROVISIONING, metrics)?;
+    let analytics = database(databases, ANALYTICS, metrics)?;
     let boot = Boot::random();
     for kept in [&store, &analytics] {
         kept.keep(supervisor, &supervisor.arbiter("plumbing"));
@@ -67,16 +68,16 @@ pub(super) async fn rows(
     Ok((store, analytics, boot))
 }
 
-/// Opens a database of the folder.
-fn database(folder: &Folder, which: Database, metrics: &Metrics) -> Result<Store, Error> {
-    let manager = Manager::new(&folder.database(which.name)).map_err(|e| Error::part("database", &e))?;
+/// Opens a database.
+fn database(databases: &Databases<'_>, which: Database, metrics: &Metrics) -> Result<Store, Error> {
+    let manager = databases.manager(which)?;
     let metrics = metrics.clone();
     let told = move |items: usize, took: Duration| metrics.commit(items as u64, took);
     Store::open(which, &store::Settings::new(manager), Arc::new(told))
         .map_err(|source| Error::Database { name: which.name, source })
 }
 
-/// Writes this life and declares every earlier one dead: the lock on the folder proves that none runs.
+/// Writes this life and declares every earlier one dead: the locks on the folder and on the database prove that none runs.
 async fn begin_life(store: &Store, boot: Boot) -> Result<(), Error> {
     let fault = |source| Error::Database { name: "provisioning", source };
     store.write(move |c| node::register(c, boot, "dev")).await.map_err(fault)?;

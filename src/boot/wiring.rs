@@ -14,11 +14,11 @@ use crate::config::{Config, ms};
 use crate::crypto::pki;
 use crate::jobs::machine::Limits;
 use crate::jobs::ports::{Enrolment, Ports};
-use crate::jobs::{self, Changes, SqlStore, SystemClock};
+use crate::jobs::{self, Changes, ClockKeeper, ClockSpec, DatabaseClock, SqlStore};
 use crate::model::Boot;
 use crate::monitor::{CloudLook, Monitor};
 use crate::mq::{Embedded, Queue};
-use crate::ops::Metrics;
+use crate::ops::{Health, Metrics};
 use crate::pinger::{self, Pinger};
 use crate::registry::{self, Beat, NodeActor, NodeSpec, RegistryActor, Running};
 use crate::store::Store;
@@ -31,6 +31,8 @@ use crate::worker::{ReportLook, Worker};
 const KEEP_KEYS: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long replay records are kept: both windows of the dated API (5 minutes each way), and a margin.
 const KEEP_REPLAYS: Duration = Duration::from_secs(15 * 60);
+/// Time between looks at the database's clock.
+const CLOCK_EVERY: Duration = Duration::from_secs(5);
 /// Life of the certificate shown to guests; it is made anew at each start.
 const ROLE_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -44,6 +46,8 @@ pub(super) struct Wiring<'a> {
     pub(super) supervisor: &'a Supervisor,
     pub(super) metrics: &'a Metrics,
     pub(super) boot: Boot,
+    pub(super) clock: DatabaseClock,
+    pub(super) health: &'a Health,
 }
 
 impl Wiring<'_> {
@@ -62,7 +66,7 @@ impl Wiring<'_> {
         let rows = SqlStore::new(self.store.clone(), self.sequencer.clone(), self.boot, changes.clone());
         let ports = Ports {
             metrics: self.metrics.clone(),
-            clock: Arc::new(SystemClock),
+            clock: Arc::new(self.clock.clone()),
             store: Arc::new(rows),
             queue: Arc::new(Embedded::new()),
             keys: Arc::new(KmKeys(km)),
@@ -104,6 +108,13 @@ impl Wiring<'_> {
             ..Options::permanent()
         };
         let _node = self.supervisor.spawn::<NodeActor>(&plumbing, node, once);
+        let clock = ClockSpec {
+            clock: self.clock.clone(),
+            store: self.store.clone(),
+            health: self.health.clone(),
+            every: CLOCK_EVERY,
+        };
+        let _clock = self.supervisor.spawn::<ClockKeeper>(&plumbing, clock, Options::permanent());
         let queue: Arc<dyn Queue> = Arc::clone(&ports.queue);
         self.watchers(&ports, &changes);
         let agents = self.agents(&queue, folder, services)?;

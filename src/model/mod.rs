@@ -16,4 +16,4 @@ pub use kind::{CommandParams, InvalidKind, JobKind, JobParams, LaunchParams, Noo
 pub use state::{
     AttemptOutcome, ErrorClass, InvalidWord, JobState, PublicStatus, ServerStatus, Verdict, WatchKind,
 };
-pub use time::Micros;
+pub use time::{Micros, boot_time_micros};

@@ -13,28 +13,40 @@ use super::provisioning::accept::{self, Accepted, Entry, IdemKey, Submit};
 use super::provisioning::schema::{idem, job as jobs, setting};
 use super::provisioning::transition::{self, Claim, End, Fence, Waiting};
 use super::provisioning::{job, node};
-use super::{Error, Manager, PROVISIONING, Settings, Store};
+use super::testing::{Bed, on_both};
+use super::{Error, PROVISIONING, Settings, Store};
 use crate::model::{
     AccountId, Boot, CustomerId, Epoch, JobId, JobParams, JobState, JobUid, Micros, NoopParams, Uid, UserId,
 };
 use crate::ops::Health;
 use crate::supervision::Supervisor;
 
+on_both!(
+    many_writers_share_one_commit,
+    a_bad_item_fails_alone,
+    a_full_queue_is_said_at_once,
+    readers_survive_panics,
+    panic_error_and_stop_of_the_databases_actor_are_survived_and_no_write_is_lost,
+    a_writer_that_ends_is_started_again_and_serves_what_waited,
+    one_idempotency_key_makes_one_job_however_many_ask_together,
+    a_repeat_of_the_same_item_is_its_own_answer_and_a_used_number_is_nobodys,
+    one_of_many_lives_claims_and_only_a_living_one_takes_over,
+    an_end_is_written_once_and_complete_only_from_awaiting,
+);
+
 struct House {
     store: Store,
-    _folder: tempfile::TempDir,
+    _bed: Bed,
 }
 
-fn open_with(change: impl FnOnce(&mut Settings), on_commit: super::writer::OnCommit) -> House {
-    let folder = tempfile::tempdir().expect("a folder");
-    let url = format!("sqlite://{}/p.db", folder.path().display());
-    let mut settings = Settings::new(Manager::new(&url).expect("a url"));
+fn open_with(bed: Bed, change: impl FnOnce(&mut Settings), on_commit: super::writer::OnCommit) -> House {
+    let mut settings = Settings::new(bed.manager());
     change(&mut settings);
-    House { store: Store::open(PROVISIONING, &settings, on_commit).expect("a database"), _folder: folder }
+    House { store: Store::open(PROVISIONING, &settings, on_commit).expect("a database"), _bed: bed }
 }
 
-fn open() -> House {
-    open_with(|_| {}, Arc::new(|_, _| {}))
+fn open(bed: Bed) -> House {
+    open_with(bed, |_| {}, Arc::new(|_, _| {}))
 }
 
 fn set(name: &str) -> impl use<> + FnMut(&mut super::AnyConnection) -> QueryResult<usize> + Send + 'static {
@@ -69,9 +81,8 @@ async fn hold(store: &Store) -> (blocking::Sender<()>, tokio::task::JoinHandle<(
     (open, held)
 }
 
-#[actix_rt::test]
-async fn many_writers_share_one_commit() {
-    let house = open();
+async fn many_writers_share_one_commit(bed: Bed) {
+    let house = open(bed);
     let (gate, held) = hold(&house.store).await;
     let before = house.store.counters();
     let writes: Vec<_> = (0..100).map(|n| Box::pin(house.store.write(set(&format!("s{n}"))))).collect();
@@ -87,9 +98,8 @@ async fn many_writers_share_one_commit() {
     assert_eq!(count(&house.store).await, 100);
 }
 
-#[actix_rt::test]
-async fn a_bad_item_fails_alone() {
-    let house = open();
+async fn a_bad_item_fails_alone(bed: Bed) {
+    let house = open(bed);
     let (gate, held) = hold(&house.store).await;
     let good = house.store.write(set("a"));
     let twice = house.store.write(set("a"));
@@ -110,9 +120,8 @@ async fn a_bad_item_fails_alone() {
     assert!(matches!(house.store.write(set("c")).await, Ok(1)), "the writer lives");
 }
 
-#[actix_rt::test]
-async fn a_full_queue_is_said_at_once() {
-    let house = open_with(|s| s.waiting_writes = 2, Arc::new(|_, _| {}));
+async fn a_full_queue_is_said_at_once(bed: Bed) {
+    let house = open_with(bed, |s| s.waiting_writes = 2, Arc::new(|_, _| {}));
     let (gate, held) = hold(&house.store).await;
     let mut waiting: Vec<_> = (0..2).map(|n| Box::pin(house.store.write(set(&format!("w{n}"))))).collect();
     for write in &mut waiting {
@@ -126,9 +135,8 @@ async fn a_full_queue_is_said_at_once() {
     assert_eq!(count(&house.store).await, 2, "what was refused left nothing");
 }
 
-#[actix_rt::test]
-async fn readers_survive_panics() {
-    let house = open();
+async fn readers_survive_panics(bed: Bed) {
+    let house = open(bed);
     for _ in 0..10 {
         let answer = house.store.read(|_| -> QueryResult<()> { panic!("poison query") }).await;
         assert!(matches!(&answer, Err(Error::Panicked(text)) if text == "poison query"), "{answer:?}");
@@ -137,9 +145,8 @@ async fn readers_survive_panics() {
     assert_eq!(reads, vec![0; 50]);
 }
 
-#[actix_rt::test]
-async fn panic_error_and_stop_of_the_databases_actor_are_survived_and_no_write_is_lost() {
-    let house = open();
+async fn panic_error_and_stop_of_the_databases_actor_are_survived_and_no_write_is_lost(bed: Bed) {
+    let house = open(bed);
     let supervisor = Supervisor::new(Health::new());
     let keeper = house.store.kept(&supervisor, &supervisor.here());
     for (n, how) in (1_i64..).zip([Break::Panic, Break::Fail, Break::Stop]) {
@@ -157,14 +164,13 @@ async fn panic_error_and_stop_of_the_databases_actor_are_survived_and_no_write_i
     assert!(matches!(house.store.write(set("last")).await, Ok(1)));
 }
 
-#[actix_rt::test]
-async fn a_writer_that_ends_is_started_again_and_serves_what_waited() {
+async fn a_writer_that_ends_is_started_again_and_serves_what_waited(bed: Bed) {
     let commits = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&commits);
     let faulty = Arc::new(move |_: usize, _: Duration| {
         assert!(counted.fetch_add(1, Ordering::SeqCst) != 1, "on demand, outside every guard");
     });
-    let house = open_with(|_| {}, faulty);
+    let house = open_with(bed, |_| {}, faulty);
     let supervisor = Supervisor::new(Health::new());
     house.store.keep(&supervisor, &supervisor.here());
     assert!(matches!(house.store.write(set("first")).await, Ok(1)));
@@ -207,9 +213,8 @@ async fn accepted(store: &Store, submit: &Submit) -> Result<Accepted, Error> {
     store.write(move |c| accept::accept(c, &submit)).await
 }
 
-#[actix_rt::test]
-async fn one_idempotency_key_makes_one_job_however_many_ask_together() {
-    let house = open();
+async fn one_idempotency_key_makes_one_job_however_many_ask_together(bed: Bed) {
+    let house = open(bed);
     let all: Vec<_> = (0..100).map(|n| submit(JobUid::random(), n, Some("k"))).collect();
     let answers = join_all(all.iter().map(|s| accepted(&house.store, s))).await;
     let fresh = answers.iter().filter(|a| matches!(a, Ok(Accepted::Stored(_)))).count();
@@ -226,9 +231,8 @@ async fn one_idempotency_key_makes_one_job_however_many_ask_together() {
     assert!(matches!(accepted(&house.store, &other).await, Ok(Accepted::Conflict)));
 }
 
-#[actix_rt::test]
-async fn a_repeat_of_the_same_item_is_its_own_answer_and_a_used_number_is_nobodys() {
-    let house = open();
+async fn a_repeat_of_the_same_item_is_its_own_answer_and_a_used_number_is_nobodys(bed: Bed) {
+    let house = open(bed);
     let mut first = submit(JobUid::random(), 1, Some("k"));
     first.entry.replay = Some("signature".into());
     assert!(matches!(accepted(&house.store, &first).await, Ok(Accepted::Stored(_))));
@@ -272,9 +276,8 @@ fn end_of(job: JobUid, epoch: i64, state: JobState) -> End {
     }
 }
 
-#[actix_rt::test]
-async fn one_of_many_lives_claims_and_only_a_living_one_takes_over() {
-    let house = open();
+async fn one_of_many_lives_claims_and_only_a_living_one_takes_over(bed: Bed) {
+    let house = open(bed);
     let store = &house.store;
     let uid = queued(store, 1).await;
     let mut lives = Vec::new();
@@ -325,9 +328,8 @@ async fn stale_writes_nothing(store: &Store, uid: JobUid, (boot, epoch): (Boot, 
     assert_eq!(after.version, before.version);
 }
 
-#[actix_rt::test]
-async fn an_end_is_written_once_and_complete_only_from_awaiting() {
-    let house = open();
+async fn an_end_is_written_once_and_complete_only_from_awaiting(bed: Bed) {
+    let house = open(bed);
     let (store, boot) = (&house.store, life(&house.store).await);
     let uid = queued(store, 1).await;
     store.write(move |c| transition::claim(c, &claim_of(uid, 0, boot))).await.expect("claimed");
