@@ -41,6 +41,15 @@ impl Bed {
         Some(bed)
     }
 
+    /// Another one of the same kind.
+    pub(crate) fn another(&self) -> Self {
+        match self {
+            Self::File(_) => Self::sqlite(),
+            #[cfg(feature = "mysql")]
+            Self::Server { .. } => Self::mariadb().expect("it was there for the first"),
+        }
+    }
+
     pub(crate) fn url(&self) -> String {
         match self {
             Self::File(folder) => format!("sqlite://{}/p.db", folder.path().display()),

@@ -22,6 +22,10 @@ use crate::ops::Health;
 use crate::supervision::Supervisor;
 
 on_both!(
+    keys_that_differ_in_case_or_trailing_blanks_are_different,
+    two_dispatchers_with_links_of_their_own_race_for_a_claim_and_one_wins,
+    text_of_every_script_and_length_comes_back_as_it_was,
+    the_items_of_one_commit_may_share_its_time_and_the_next_commit_has_its_own,
     many_writers_share_one_commit,
     a_bad_item_fails_alone,
     a_full_queue_is_said_at_once,
@@ -347,4 +351,75 @@ async fn an_end_is_written_once_and_complete_only_from_awaiting(bed: Bed) {
     assert!(matches!(store.write(move |c| transition::cancel_asked(c, uid, "ann")).await, Ok(false)));
     let row = store.read(move |c| job::by_uid(c, uid)).await.expect("a read").expect("the job");
     assert_eq!((row.state.as_str(), row.owner), ("cancelled", None));
+}
+
+async fn keys_that_differ_in_case_or_trailing_blanks_are_different(bed: Bed) {
+    let house = open(bed);
+    for (id, key) in (1..).zip(["key", "KEY", "key ", " key", "k\u{e9}y", "ke\u{301}y"]) {
+        let mut one = submit(JobUid::random(), id, Some(key));
+        one.entry.replay = Some(key.to_owned());
+        let answer = accepted(&house.store, &one).await;
+        assert!(matches!(answer, Ok(Accepted::Stored(_))), "{key:?} is a key of its own: {answer:?}");
+        let again = accepted(&house.store, &submit(JobUid::random(), 100 + id, Some(key))).await;
+        let Ok(Accepted::Same(first)) = again else { panic!("{key:?} again: {again:?}") };
+        assert_eq!(first.job, Some(one.uid));
+        let mut replayed = submit(JobUid::random(), 200 + id, None);
+        replayed.entry.replay = Some(key.to_owned());
+        assert!(matches!(accepted(&house.store, &replayed).await, Ok(Accepted::Replayed)), "{key:?}");
+    }
+}
+
+async fn two_dispatchers_with_links_of_their_own_race_for_a_claim_and_one_wins(bed: Bed) {
+    let (one, two) = (Settings::new(bed.manager()), Settings::new(bed.manager()));
+    let house = open(bed);
+    let stores = [one, two].map(|settings| {
+        Store::open(PROVISIONING, &settings, Arc::new(|_, _| {})).expect("the same database")
+    });
+    let boots = [life(&stores[0]).await, life(&stores[1]).await];
+    for id in 1..=40 {
+        let uid = queued(&house.store, id).await;
+        let tries = stores.iter().zip(boots).map(|(store, boot)| {
+            let claim = claim_of(uid, 0, boot);
+            store.write(move |c| transition::claim(c, &claim))
+        });
+        let won: Vec<bool> = join_all(tries).await.into_iter().map(|won| won.expect("asked")).collect();
+        assert_eq!(won.iter().filter(|won| **won).count(), 1, "{won:?}");
+        let row = house.store.read(move |c| job::by_uid(c, uid)).await.expect("a read").expect("the job");
+        let winner = boots[usize::from(won[1])];
+        assert_eq!((row.epoch, row.owner), (1, Some(winner.to_string())));
+    }
+}
+
+async fn text_of_every_script_and_length_comes_back_as_it_was(bed: Bed) {
+    let house = open(bed);
+    let long = "\u{1f600}".repeat(5_000);
+    for (id, text) in (1..).zip(["", " ", "na\u{ef}ve \u{4f60}\u{597d} \u{1f600}", "'; DROP TABLE job; --\\", &long]) {
+        let (name, value) = (format!("text {id}"), text.to_owned());
+        let stored = house
+            .store
+            .write(move |c| {
+                let row = (setting::name.eq(&name), setting::value.eq(&value));
+                diesel::insert_into(setting::table).values(row).execute(c)
+            })
+            .await;
+        if text.len() > 10_000 && stored.is_err() {
+            assert!(matches!(stored, Err(Error::Query(_) | Error::Unavailable(_))), "refused, not cut: {stored:?}");
+            continue;
+        }
+        stored.expect("stored");
+        let name = format!("text {id}");
+        let back: String = house
+            .store
+            .read(move |c| setting::table.find(name).select(setting::value).first(c))
+            .await
+            .expect("a read");
+        assert_eq!(back, text);
+    }
+}
+
+async fn the_items_of_one_commit_may_share_its_time_and_the_next_commit_has_its_own(bed: Bed) {
+    let house = open(bed);
+    let time = || house.store.write(|c| Ok((c.now()?, c.now()?)));
+    let (first, second) = (time().await.expect("asked"), time().await.expect("asked"));
+    assert!(first.0 <= first.1 && first.1 < second.0, "{first:?} {second:?}");
 }

@@ -193,9 +193,9 @@ mod tests {
         std::fs::write(file.path(), "s3cret\n").expect("written");
         let mode = |mode| std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode));
         mode(0o644).expect("changed");
-        let error = password(file.path()).expect_err("refused").to_string();
+        let error = password(file.path()).err().expect("refused").to_string();
         assert!(error.contains("chmod 600") && !error.contains("s3cret"), "{error}");
         mode(0o600).expect("changed");
-        assert_eq!(AsRef::<[u8]>::as_ref(password(file.path()).expect("read").expose()), b"s3cret");
+        assert_eq!(password(file.path()).expect("read").expose_text(), Some("s3cret"));
     }
 }
