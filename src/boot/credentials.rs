@@ -20,7 +20,7 @@ use crate::model::Boot;
 use crate::ops::{Health, Metrics};
 use crate::store::provisioning::seed;
 use crate::store::{self, CREDENTIALS, Manager, Store};
-use crate::supervision::{Arbiter, Supervisor};
+use crate::supervision::Supervisor;
 
 /// Reference of the seeded account's credential.
 pub(super) const REFERENCE: &str = "simulated-account";
@@ -102,11 +102,16 @@ async fn enter(store: &CredentialStore, credential: &CloudCredential) -> Result<
 
 /// What the client is wired to.
 pub(super) struct Client<'a> {
-    pub(super) supervisor: &'a Supervisor,
-    pub(super) arbiter: &'a Arbiter,
-    pub(super) boot: Boot,
-    pub(super) health: Health,
-    pub(super) metrics: Metrics,
+    supervisor: &'a Supervisor,
+    boot: Boot,
+    health: Health,
+    metrics: Metrics,
+}
+
+impl<'a> Client<'a> {
+    pub(super) fn new(supervisor: &'a Supervisor, boot: Boot, (health, metrics): (Health, Metrics)) -> Self {
+        Self { supervisor, boot, health, metrics }
+    }
 }
 
 /// Starts the dispatcher's client of the key manager.
@@ -125,5 +130,11 @@ pub(super) fn client(folder: &Folder, services: &pki::Authority, wired: Client<'
         channel: Channel::new(&key, Algorithm::default()),
     };
     let links = km::Links { node: wired.boot, health: wired.health, metrics: wired.metrics };
-    Ok(km::start(wired.supervisor, wired.arbiter, target, km::Settings::default(), links))
+    Ok(km::start(
+        wired.supervisor,
+        &wired.supervisor.arbiter("plumbing"),
+        target,
+        km::Settings::default(),
+        links,
+    ))
 }

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::credentials::{self, Client};
 use super::databases::Databases;
 use super::folder::Folder;
-use super::parts::{self, Keys, LOGIN};
+use super::parts::{self, Keys, LOGIN, Rows};
 use super::ready::Ready;
 use super::wiring::Wiring;
 use super::{Dev, Error, Part, demo};
@@ -21,12 +21,11 @@ use crate::agents::Agents;
 use crate::cloud::simulated::Simulated;
 use crate::config::ms;
 use crate::crypto::pki;
-use crate::jobs::DatabaseClock;
 use crate::jobs::ports::Enrolment;
 use crate::ops::{Health, Metrics};
 use crate::registry::Registry;
-use crate::store::{AnyConnection, CREDENTIALS, Store};
 use crate::store::provisioning::sequence::Sequencer;
+use crate::store::{AnyConnection, CREDENTIALS, Store};
 use crate::supervision::Supervisor;
 use crate::web;
 
@@ -105,28 +104,19 @@ impl House {
         let folder = Folder::take(&options.data)?;
         let keys = Keys::of(&folder)?;
         let databases = Databases::new(&options.config.database, &folder.path);
-        let hold = databases.hold()?;
         let (health, metrics) = (Health::new(), Metrics::new());
         let supervisor = Supervisor::with_metrics(health.clone(), metrics.clone());
-        let (store, analytics, boot) = parts::rows(&databases, &keys, (&supervisor, &metrics)).await?;
-        let clock = DatabaseClock::start(&store)
-            .await
-            .map_err(|source| Error::Database { name: "provisioning", source })?;
+        let Rows { store, analytics, boot, clock, hold } =
+            parts::rows(&databases, &keys, (&supervisor, &metrics)).await?;
         let services = folder.authority("services")?;
         let (stop, stopped) = watch::channel(false);
         if !options.without.contains(&Part::Km) {
+            let parts = (&keys.cloud, databases.manager(CREDENTIALS)?);
             let settings = (&options.config.km, stopped);
-            let database = databases.manager(CREDENTIALS)?;
-            credentials::serve(&folder, &services, (&keys.cloud, database), (settings, &supervisor)).await?;
+            credentials::serve(&folder, &services, parts, (settings, &supervisor)).await?;
         }
-        let client = Client {
-            supervisor: &supervisor,
-            arbiter: &supervisor.arbiter("plumbing"),
-            boot,
-            health: health.clone(),
-            metrics: metrics.clone(),
-        };
-        let km = credentials::client(&folder, &services, client)?;
+        let told = (health.clone(), metrics.clone());
+        let km = credentials::client(&folder, &services, Client::new(&supervisor, boot, told))?;
         let cloud = parts::cloud(&folder, &keys, &options.config.simulated, options.guest_processes).await?;
         let agent_listener = folder.listener("agents", SocketAddr::new(options.listen.ip(), 0))?;
         let sequencer = Sequencer::new(store.clone());

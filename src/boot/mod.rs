@@ -1,6 +1,6 @@
 //! The composition root: the only place where all rooms meet. Handles are made first, then everything is started.
 //!
-//! [`dev()`] composes every role in one process on embedded parts: SQLite, the embedded queue, the key manager behind
+//! [`dev()`] composes every role in one process on embedded parts: SQLite (or a server), the embedded queue, the key manager behind
 //! its real wire, the simulated cloud with real guests. Nothing here decides anything at run time.
 
 mod adapters;

@@ -12,10 +12,11 @@ use crate::cloud::simulated::{Account, Fault, Operation, Settings, Simulated, ca
 use crate::cloud::{Capabilities, TokenClass};
 use crate::config::{self, ms};
 use crate::crypto::{Key, KeyRing, Secret};
+use crate::jobs::DatabaseClock;
 use crate::model::Boot;
 use crate::ops::Metrics;
 use crate::store::provisioning::{node, seed};
-use crate::store::{self, ANALYTICS, Database, PROVISIONING, Store};
+use crate::store::{self, ANALYTICS, AnyConnection, Database, PROVISIONING, Store};
 use crate::supervision::Supervisor;
 
 /// Number of the seeded account at the simulated cloud.
@@ -51,12 +52,23 @@ impl Keys {
     }
 }
 
+/// The open databases and what belongs to them.
+pub(super) struct Rows {
+    pub(super) store: Store,
+    pub(super) analytics: Store,
+    pub(super) boot: Boot,
+    pub(super) clock: DatabaseClock,
+    /// Keeps other processes away from a server's database.
+    pub(super) hold: Option<AnyConnection>,
+}
+
 /// Opens the databases, begins this life, and writes the first rows where they are missing.
 pub(super) async fn rows(
     databases: &Databases<'_>,
     keys: &Keys,
     (supervisor, metrics): (&Supervisor, &Metrics),
-) -> Result<(Store, Store, Boot), Error> {
+) -> Result<Rows, Error> {
+    let hold = databases.hold()?;
     let store = database(databases, PROVISIONING, metrics)?;
     let analytics = database(databases, ANALYTICS, metrics)?;
     let boot = Boot::random();
@@ -65,7 +77,9 @@ pub(super) async fn rows(
     }
     begin_life(&store, boot).await?;
     plant(&store, keys).await?;
-    Ok((store, analytics, boot))
+    let fault = |source| Error::Database { name: PROVISIONING.name, source };
+    let clock = DatabaseClock::start(&store).await.map_err(fault)?;
+    Ok(Rows { store, analytics, boot, clock, hold })
 }
 
 /// Opens a database.

@@ -82,7 +82,9 @@ impl Seen {
         };
         match &self.outcome {
             Err(error) => vec![row("error", "connection", error.clone())],
-            Ok(Told::Findings(findings)) => findings.iter().map(|f| row(word(f.level), f.what, f.found.clone())).collect(),
+            Ok(Told::Findings(findings)) => {
+                findings.iter().map(|f| row(word(f.level), f.what, f.found.clone())).collect()
+            }
             Ok(Told::Status(status)) => {
                 let list = |title: &str, versions: &[String]| match versions {
                     [] => String::new(),
@@ -102,11 +104,9 @@ impl Seen {
     fn remedies(&self) -> Vec<String> {
         let remedy = |what: &str, text: &str| format!("{}: {what}: {text}", self.name);
         match &self.outcome {
-            Ok(Told::Findings(findings)) => findings
-                .iter()
-                .filter(|f| f.level != Level::Ok)
-                .map(|f| remedy(f.what, &f.remedy))
-                .collect(),
+            Ok(Told::Findings(findings)) => {
+                findings.iter().filter(|f| f.level != Level::Ok).map(|f| remedy(f.what, &f.remedy)).collect()
+            }
             Ok(Told::Status(status)) if !status.unknown.is_empty() => {
                 vec![remedy("migrations", "a newer dispatcher was here; run that one")]
             }

@@ -334,9 +334,11 @@ mod tests {
 
     #[test]
     fn a_password_is_no_setting_and_two_databases_are_two() {
-        let error = load("[database]\nprovisioning = \"mysql://u:s3cret@h/p\"").expect_err("refused").to_string();
+        let error =
+            load("[database]\nprovisioning = \"mysql://u:s3cret@h/p\"").expect_err("refused").to_string();
         assert!(error.contains("password_file") && !error.contains("s3cret"), "{error}");
-        let error = load("[database]\nanalytics = \"postgres://u:s3cret@h/p\"").expect_err("refused").to_string();
+        let error =
+            load("[database]\nanalytics = \"postgres://u:s3cret@h/p\"").expect_err("refused").to_string();
         assert!(error.contains("database.analytics") && !error.contains("s3cret"), "{error}");
         let both = "provisioning = \"mysql://u@h/p\"\nanalytics = \"mysql://u@h/";
         assert!(load(&format!("[database]\n{both}p\"")).is_err());

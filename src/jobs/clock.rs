@@ -138,7 +138,9 @@ pub struct ClockSpec {
     pub every: Duration,
 }
 
-/// Looks at the database's clock again and again. After a jump health is red and the planner keeps the time it had,
+/// Looks at the database's clock again and again.
+///
+/// After a jump health is red and the planner keeps the time it had,
 /// so that no deadline passes by it; when the clock comes back all is well, and a restart confirms the new time.
 pub struct ClockKeeper {
     spec: ClockSpec,

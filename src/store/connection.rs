@@ -92,8 +92,7 @@ impl Database {
         connection: &mut AnyConnection,
         run: fn(&mut AnyConnection, EmbeddedMigrations) -> diesel::migration::Result<()>,
     ) -> Result<(), Error> {
-        run(connection, self.set())
-            .map_err(|e| Error::Migration { database: self.name, text: e.to_string() })
+        run(connection, self.set()).map_err(|e| Error::Migration { database: self.name, text: e.to_string() })
     }
 }
 
@@ -155,7 +154,9 @@ impl Manager {
             #[cfg(feature = "mysql")]
             Target::Server { .. } => self.open_server(&self.url()?),
             #[cfg(not(feature = "mysql"))]
-            Target::Server { .. } => Err(no_connection("this build has no MySQL; build with --features mysql")),
+            Target::Server { .. } => {
+                Err(no_connection("this build has no MySQL; build with --features mysql"))
+            }
         }
     }
 

@@ -102,7 +102,7 @@ impl Store {
         let limits = settings
             .manager
             .is_server()
-            .then(|| Limits { stall: settings.stall_limit, answer: settings.answer_limit });
+            .then_some(Limits { stall: settings.stall_limit, answer: settings.answer_limit });
         let (manager, progress) = (settings.manager.clone(), writer.progress.clone());
         let desk = Desk::new(database.name, writer, line);
         desk.start()?;

@@ -31,7 +31,10 @@ impl Bed {
             eprintln!(
                 "SKIPPED: this test on MariaDB; give a private server by DISPATCHER_TEST_MARIADB=mysql://root@host:port"
             );
-            assert!(std::env::var("CI").map_or(true, |ci| ci != "true"), "with CI=true nothing may be skipped");
+            assert!(
+                std::env::var("CI").map_or(true, |ci| ci != "true"),
+                "with CI=true nothing may be skipped"
+            );
             return None;
         };
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -69,8 +72,9 @@ impl Drop for Bed {
         if let Self::Server { prefix, name } = self {
             use diesel::connection::SimpleConnection as _;
             let server = Manager::new(&format!("{prefix}/information_schema")).expect("a url").open();
-            let dropped =
-                server.map(|mut c| c.batch_execute(&format!("SET lock_wait_timeout=2; DROP DATABASE IF EXISTS {name}")));
+            let dropped = server.map(|mut c| {
+                c.batch_execute(&format!("SET lock_wait_timeout=2; DROP DATABASE IF EXISTS {name}"))
+            });
             if !matches!(dropped, Ok(Ok(()))) {
                 eprintln!("database {name} was not dropped");
             }

@@ -240,7 +240,10 @@ async fn a_repeat_of_the_same_item_is_its_own_answer_and_a_used_number_is_nobody
     let mut first = submit(JobUid::random(), 1, Some("k"));
     first.entry.replay = Some("signature".into());
     assert!(matches!(accepted(&house.store, &first).await, Ok(Accepted::Stored(_))));
-    assert!(matches!(accepted(&house.store, &first).await, Ok(Accepted::Stored(_))), "its commit was unknown");
+    assert!(
+        matches!(accepted(&house.store, &first).await, Ok(Accepted::Stored(_))),
+        "its commit was unknown"
+    );
     let mut replayed = first.clone();
     replayed.entry.request = Uid::random();
     assert!(matches!(accepted(&house.store, &replayed).await, Ok(Accepted::Replayed)));
@@ -393,7 +396,9 @@ async fn two_dispatchers_with_links_of_their_own_race_for_a_claim_and_one_wins(b
 async fn text_of_every_script_and_length_comes_back_as_it_was(bed: Bed) {
     let house = open(bed);
     let long = "\u{1f600}".repeat(5_000);
-    for (id, text) in (1..).zip(["", " ", "na\u{ef}ve \u{4f60}\u{597d} \u{1f600}", "'; DROP TABLE job; --\\", &long]) {
+    for (id, text) in
+        (1..).zip(["", " ", "na\u{ef}ve \u{4f60}\u{597d} \u{1f600}", "'; DROP TABLE job; --\\", &long])
+    {
         let (name, value) = (format!("text {id}"), text.to_owned());
         let stored = house
             .store
@@ -403,7 +408,10 @@ async fn text_of_every_script_and_length_comes_back_as_it_was(bed: Bed) {
             })
             .await;
         if text.len() > 10_000 && stored.is_err() {
-            assert!(matches!(stored, Err(Error::Query(_) | Error::Unavailable(_))), "refused, not cut: {stored:?}");
+            assert!(
+                matches!(stored, Err(Error::Query(_) | Error::Unavailable(_))),
+                "refused, not cut: {stored:?}"
+            );
             continue;
         }
         stored.expect("stored");

@@ -79,7 +79,8 @@ impl Target {
             Self::File(path) => format!("sqlite://{path}"),
             Self::Server { user, password, host, name, options } => {
                 let given = given.map(|secret| percent(secret.expose()));
-                let password = given.or_else(|| password.clone()).map(|p| format!(":{p}")).unwrap_or_default();
+                let password =
+                    given.or_else(|| password.clone()).map(|p| format!(":{p}")).unwrap_or_default();
                 let options = options.as_ref().map(|o| format!("?{o}")).unwrap_or_default();
                 format!("mysql://{user}{password}@{host}/{name}{options}")
             }
@@ -165,7 +166,8 @@ mod tests {
     #[test]
     fn the_scheme_decides_and_a_typo_makes_no_file() {
         assert!(Target::parse("sqlite:///tmp/x.db").is_ok());
-        for bad in ["mysqll:typo", "sqlite://", "/tmp/x.db", "postgres://u:p@h/d", "mysql://h/d", "mysql://u@h/"]
+        for bad in
+            ["mysqll:typo", "sqlite://", "/tmp/x.db", "postgres://u:p@h/d", "mysql://h/d", "mysql://u@h/"]
         {
             let error = Target::parse(bad).expect_err(bad);
             assert!(!error.to_string().contains("u:p"), "a password must not be shown: {error}");

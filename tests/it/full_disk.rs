@@ -35,7 +35,8 @@ fn a_full_disk_refuses_submits_keeps_what_was_accepted_and_needs_no_restart() {
     assert!(refused == 10 && !accepted.is_empty(), "{} accepted, {refused} refused", accepted.len());
     site.unlimit_files();
     wait_until("there is room again", SOON, || {
-        let answer = client.native("POST", "/api/v1/jobs", Some(&noop("room")), Some("room")).expect("an answer");
+        let answer =
+            client.native("POST", "/api/v1/jobs", Some(&noop("room")), Some("room")).expect("an answer");
         let id = (answer.status == 202).then(|| number(&answer.json(), "id"));
         accepted.extend(id);
         id.is_some()

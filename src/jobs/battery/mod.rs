@@ -22,10 +22,10 @@ use crate::model::{
     AttemptOutcome, ErrorClass, JobKind, JobState, JobUid, Micros, ServerStatus, Verdict, WatchKind,
 };
 use crate::ops::Health;
-use crate::store::testing::{Bed, on_both};
 use crate::store::provisioning::job::{self, Evidence, History};
 use crate::store::provisioning::watch::Watch;
 use crate::store::provisioning::{agent, transition};
+use crate::store::testing::{Bed, on_both};
 use crate::supervision::{Limits, Options, Supervisor};
 
 /// Rounds after which a job that has not ended never will.
@@ -254,7 +254,8 @@ async fn jobs_on_one_server_follow_one_another_in_the_order_of_their_acceptance(
     let second = world.submit_on(JobKind::StartServer, row.server.expect("a server")).await;
     let ports = world.life().await;
     world.script.begin(None);
-    let early = tokio::time::timeout(Duration::from_millis(100), drive(&ports, (second, None), &Notify::new())).await;
+    let early =
+        tokio::time::timeout(Duration::from_millis(100), drive(&ports, (second, None), &Notify::new())).await;
     assert!(early.is_err(), "it waits for its turn");
     assert_eq!(history(&world, second).await.job.why_code, "server-busy");
     settle(&world, first, None).await;

@@ -1,5 +1,6 @@
 //! The whole house on a server: it works, survives its own death and the server's absence, and shares with nobody.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use diesel::prelude::*;
@@ -33,6 +34,13 @@ fn db(site: &Site, config: &str, what: &str) -> (Option<i32>, Value) {
     (output.status.code(), json)
 }
 
+/// The sockets a process has open, by the kernel's numbers.
+fn sockets_of(pid: i32) -> BTreeSet<String> {
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("a living process");
+    let names = open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    names.map(|name| name.display().to_string()).filter(|name| name.starts_with("socket:")).collect()
+}
+
 #[test]
 fn a_launch_and_a_command_complete_and_go_on_after_a_kill() {
     let Some(server) = Server::given() else { return };
@@ -52,6 +60,11 @@ fn a_launch_and_a_command_complete_and_go_on_after_a_kill() {
     let sleeping = client.submit(&run(machine, &["/bin/sleep", "2"]), None);
     let body = Catalogue::read(&mut client).launch("killed-meanwhile");
     let launching = client.submit(&body, None);
+    for guest in site.guests() {
+        let theirs = sockets_of(guest);
+        let ours = sockets_of(i32::try_from(site.ready().pid).expect("a pid"));
+        assert!(theirs.is_disjoint(&ours), "guest {guest} has connections of the dispatcher");
+    }
     site.kill();
     site.restart(&crate::harness::Order::default());
     let mut client = site.client();
@@ -83,7 +96,7 @@ fn while_the_server_is_away_submits_are_refused_and_everything_heals() {
     client.completed(before);
     server.proxy.down(true);
     for n in 0..20 {
-        let (body, key) = (noop("while it is away"), format!("away {n}"));
+        let (body, key) = (noop("while it is away"), format!("away-{n}"));
         let answer = client.native("POST", "/api/v1/jobs", Some(&body), Some(&key)).expect("an answer");
         assert_eq!(answer.status, 503, "{}", answer.text());
         let wait: u32 = answer.headers.get("retry-after").and_then(|v| v.parse().ok()).expect("Retry-After");

@@ -30,7 +30,10 @@ impl Server {
             eprintln!(
                 "SKIPPED: a test on MariaDB; give a private server by DISPATCHER_TEST_MARIADB=mysql://root@host:port"
             );
-            assert!(std::env::var("CI").map_or(true, |ci| ci != "true"), "with CI=true nothing may be skipped");
+            assert!(
+                std::env::var("CI").map_or(true, |ci| ci != "true"),
+                "with CI=true nothing may be skipped"
+            );
             return None;
         };
         let place = url.trim_start_matches("mysql://").trim_end_matches('/');

@@ -58,13 +58,18 @@ fn counts(connection: &mut AnyConnection) -> (i64, i64) {
 async fn put(store: &Store, name: &str, value: &str) -> Result<usize, Error> {
     let (name, value) = (name.to_owned(), value.to_owned());
     let write = move |c: &mut AnyConnection| {
-        diesel::insert_into(setting::table).values((setting::name.eq(&name), setting::value.eq(&value))).execute(c)
+        diesel::insert_into(setting::table)
+            .values((setting::name.eq(&name), setting::value.eq(&value)))
+            .execute(c)
     };
     store.write(write).await
 }
 
 /// Tries until it succeeds; how long that took.
-async fn until<T, F: Future<Output = Result<T, Error>>>(what: &str, mut again: impl FnMut() -> F) -> (T, Duration) {
+async fn until<T, F: Future<Output = Result<T, Error>>>(
+    what: &str,
+    mut again: impl FnMut() -> F,
+) -> (T, Duration) {
     let began = Instant::now();
     loop {
         match again().await {
@@ -83,7 +88,11 @@ async fn a_commit_whose_answer_is_lost_is_found_again_and_nothing_is_stored_twic
     for round in 0..10_i64 {
         let lost = round % 2 == 0;
         let cut = server.proxy.cut();
-        if lost { server.proxy.lose_answers(1) } else { server.proxy.lose_commits(1) }
+        if lost {
+            server.proxy.lose_answers(1)
+        } else {
+            server.proxy.lose_commits(1)
+        }
         let keyed = submit(round * 10, Some(&format!("key {round}")));
         let others: Vec<_> = (1..6).map(|n| submit(round * 10 + n, None)).collect();
         let all = std::iter::once(&keyed).chain(&others).map(|one| accepted(&store, one));
@@ -93,7 +102,9 @@ async fn a_commit_whose_answer_is_lost_is_found_again_and_nothing_is_stored_twic
         assert!(server.proxy.cut() > cut, "round {round}: no link was cut");
         let again = Submit { uid: JobUid::random(), id: JobId(10_000 + round), ..keyed.clone() };
         let again = Submit { entry: Entry { request: Uid::random(), replay: None, ..again.entry }, ..again };
-        let Ok(Accepted::Same(first)) = accepted(&store, &again).await else { panic!("the same key is the same job") };
+        let Ok(Accepted::Same(first)) = accepted(&store, &again).await else {
+            panic!("the same key is the same job")
+        };
         assert_eq!(first.job, Some(keyed.uid));
     }
     assert_eq!(counts(&mut direct), (60, 10), "six jobs a round, whether the commit or its answer was lost");
@@ -273,8 +284,10 @@ async fn a_deadlock_is_tried_again_and_both_sides_end_whole() {
         let theirs = std::thread::spawn(move || {
             // Weighs more than the writer's, so that the server ends the writer's transaction.
             other
-                .batch_execute("BEGIN; UPDATE setting SET value = 'theirs' WHERE name = 'b'; \
-                     INSERT INTO setting VALUES ('x1', 'x'), ('x2', 'x'), ('x3', 'x'), ('x4', 'x')")
+                .batch_execute(
+                    "BEGIN; UPDATE setting SET value = 'theirs' WHERE name = 'b'; \
+                     INSERT INTO setting VALUES ('x1', 'x'), ('x2', 'x'), ('x3', 'x'), ('x4', 'x')",
+                )
                 .expect("it holds b");
             ready.send(()).expect("somebody waits");
             std::thread::sleep(Duration::from_millis(100));
