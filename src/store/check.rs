@@ -9,10 +9,12 @@ use diesel::sql_types::Text;
 use diesel::sqlite::Sqlite;
 
 use super::{AnyConnection, Database, Error, Manager};
+#[cfg(feature = "mysql")]
 use crate::model::Micros;
 
 /// The table in which applied migrations are noted.
 const BOOK: &str = "__diesel_schema_migrations";
+#[cfg(feature = "mysql")]
 /// A database's clock this far from ours is worth a word.
 const APART: i64 = 60_000_000;
 
@@ -63,6 +65,7 @@ impl Finding {
         Self::new(what, if holds { Level::Ok } else { Level::Error }, found, remedy)
     }
 
+    #[cfg(feature = "mysql")]
     fn should(what: &'static str, holds: bool, found: impl Into<String>, remedy: &str) -> Self {
         Self::new(what, if holds { Level::Ok } else { Level::Warning }, found, remedy)
     }
@@ -82,6 +85,7 @@ fn word(connection: &mut AnyConnection, sql: &str) -> QueryResult<String> {
     Ok(words(connection, sql)?.into_iter().next().unwrap_or_default())
 }
 
+#[cfg(feature = "mysql")]
 /// The collation a new database gets: text compares byte by byte and trailing blanks count, as in SQLite.
 pub(super) fn collation(connection: &mut AnyConnection) -> QueryResult<String> {
     const WANTED: &str = "SELECT collation_name AS word FROM information_schema.collations \

@@ -1,5 +1,6 @@
 //! Connections: chosen by URL scheme, with the session settings that durability and portability need.
 
+#[cfg(feature = "mysql")]
 use std::cell::Cell;
 use std::path::PathBuf;
 
@@ -206,11 +207,13 @@ fn no_connection(error: impl std::fmt::Display) -> Error {
     Error::Connect(error.to_string())
 }
 
+#[cfg(feature = "mysql")]
 thread_local! {
     /// The time of the transaction this thread runs, once something of it asked.
     static TIME: Cell<Time> = const { Cell::new(Time::Each) };
 }
 
+#[cfg(feature = "mysql")]
 #[derive(Clone, Copy)]
 enum Time {
     /// Every question goes to the database.
@@ -227,6 +230,7 @@ pub(crate) struct OneTime(());
 
 impl OneTime {
     pub(crate) fn begin() -> Self {
+        #[cfg(feature = "mysql")]
         TIME.set(Time::Next);
         Self(())
     }
@@ -234,6 +238,7 @@ impl OneTime {
 
 impl Drop for OneTime {
     fn drop(&mut self) {
+        #[cfg(feature = "mysql")]
         TIME.set(Time::Each);
     }
 }

@@ -1,7 +1,5 @@
 //! A database of its own for each test: a file, and where a server is given one there, removed afterwards.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-
 use super::Manager;
 
 /// Where a test keeps its rows.
@@ -26,6 +24,7 @@ impl Bed {
     /// None, said loudly, where no server is given; a failure with `CI=true`.
     #[cfg(feature = "mysql")]
     pub(crate) fn mariadb() -> Option<Self> {
+        use std::sync::atomic::{AtomicU32, Ordering};
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let Ok(prefix) = std::env::var("DISPATCHER_TEST_MARIADB") else {
             eprintln!(

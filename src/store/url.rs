@@ -1,9 +1,13 @@
 //! Where a database is: a file, or a server with its user, host, port and name. Passwords are kept apart.
 
+#[cfg(feature = "mysql")]
 use std::os::unix::fs::PermissionsExt as _;
+#[cfg(feature = "mysql")]
 use std::path::Path;
 
+#[cfg(feature = "mysql")]
 use super::Error;
+#[cfg(feature = "mysql")]
 use crate::crypto::Secret;
 
 /// A database URL nobody can connect to.
@@ -73,6 +77,7 @@ impl Target {
         other
     }
 
+    #[cfg(feature = "mysql")]
     /// The URL for the client library; a password given here goes before one in the URL.
     pub(super) fn url(&self, given: Option<&Secret>) -> Secret {
         let text = match self {
@@ -126,6 +131,7 @@ fn server(rest: &str) -> Option<Target> {
     })
 }
 
+#[cfg(feature = "mysql")]
 /// Every byte but letters and digits as `%XX`.
 fn percent(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
@@ -140,6 +146,7 @@ fn percent(bytes: &[u8]) -> String {
     text
 }
 
+#[cfg(feature = "mysql")]
 /// Reads a password's file: its first line. Others than its owner must not be able to read it.
 ///
 /// # Errors
@@ -158,10 +165,7 @@ pub(super) fn password(file: &Path) -> Result<Secret, Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    use super::{Target, password};
-    use crate::crypto::Secret;
+    use super::Target;
 
     #[test]
     fn the_scheme_decides_and_a_typo_makes_no_file() {
@@ -178,6 +182,7 @@ mod tests {
     #[cfg(feature = "mysql")]
     #[test]
     fn a_password_is_never_shown_and_one_from_a_file_goes_first() {
+        use crate::crypto::Secret;
         let target = Target::parse("mysql://u:old@h:3306/d?ssl_mode=required").expect("a url");
         assert!(target.holds_password());
         assert_eq!(format!("{target} {target:?}"), "mysql://u@h:3306/d mysql://u@h:3306/d");
@@ -189,8 +194,12 @@ mod tests {
         assert_eq!(other.to_string(), "mysql://u@h:3306/information_schema");
     }
 
+    #[cfg(feature = "mysql")]
     #[test]
     fn a_password_file_that_others_can_read_is_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        use super::password;
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), "s3cret\n").expect("written");
         let mode = |mode| std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode));

@@ -114,6 +114,13 @@ fn while_the_server_is_away_submits_are_refused_and_everything_heals() {
         after.is_some()
     });
     println!("a submit is accepted {:?} after the server is back", back.elapsed());
+    let path = format!("/api/v1/jobs/{before}");
+    let mut in_a_row = 0;
+    wait_until("reads are answered by each reader", SOON, || {
+        let answer = client.native("GET", &path, None, None).expect("an answer");
+        in_a_row = if answer.status == 200 { in_a_row + 1 } else { 0 };
+        in_a_row == 20
+    });
     client.completed(after.expect("accepted"));
     println!("and completes {:?} after", back.elapsed());
     let jobs = client.jobs("");

@@ -89,9 +89,9 @@ async fn a_commit_whose_answer_is_lost_is_found_again_and_nothing_is_stored_twic
         let lost = round % 2 == 0;
         let cut = server.proxy.cut();
         if lost {
-            server.proxy.lose_answers(1)
+            server.proxy.lose_answers(1);
         } else {
-            server.proxy.lose_commits(1)
+            server.proxy.lose_commits(1);
         }
         let keyed = submit(round * 10, Some(&format!("key {round}")));
         let others: Vec<_> = (1..6).map(|n| submit(round * 10 + n, None)).collect();
