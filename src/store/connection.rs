@@ -102,6 +102,7 @@ impl Database {
 #[derive(Clone, Debug)]
 pub struct Manager {
     target: Target,
+    #[cfg_attr(not(feature = "mysql"), expect(dead_code, reason = "only a server has a password"))]
     password_file: Option<PathBuf>,
 }
 
