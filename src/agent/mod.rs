@@ -193,9 +193,22 @@ pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> Resu
     }
 }
 
+/// Closes what a careless parent left open: libraries in C open sockets that new processes inherit, and a guest has no
+/// business with, say, a connection to a database, nor may it keep one alive that its parent lost.
+fn close_inherited() {
+    let Ok(open) = std::fs::read_dir("/proc/self/fd") else { return };
+    let numbers = open.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    // All names are read before the first is closed: one of them is the directory itself.
+    let numbers: Vec<i32> = numbers.filter(|number| *number > 2).collect();
+    for number in numbers {
+        let _closed_already = nix::unistd::close(number);
+    }
+}
+
 /// The agent as a process of its own: until a termination signal, or an error.
 #[must_use]
 pub fn main(args: Args) -> ExitCode {
+    close_inherited();
     start_logging();
     let ended = Settings::new(args)
         .and_then(|settings| actix_rt::System::new().block_on(async { run(settings, terminated()?).await }));

@@ -20,7 +20,7 @@ use crate::model::Boot;
 use crate::ops::{Health, Metrics};
 use crate::store::provisioning::seed;
 use crate::store::{self, CREDENTIALS, Manager, Store};
-use crate::supervision::{Arbiter, Supervisor};
+use crate::supervision::Supervisor;
 
 /// Reference of the seeded account's credential.
 pub(super) const REFERENCE: &str = "simulated-account";
@@ -43,11 +43,10 @@ pub(super) struct CloudCredential {
 pub(super) async fn serve(
     folder: &Folder,
     services: &pki::Authority,
-    credential: &CloudCredential,
+    (credential, manager): (&CloudCredential, Manager),
     ((settings, mut stop), supervisor): ((&config::Km, watch::Receiver<bool>), &Supervisor),
 ) -> Result<(), Error> {
     let fault = |error: &(dyn std::error::Error + 'static)| Error::part("key manager", error);
-    let manager = Manager::new(&folder.database("credentials")).map_err(|e| fault(&e))?;
     let opening = store::Settings { readers: 1, ..store::Settings::new(manager) };
     let database = Store::open(CREDENTIALS, &opening, Arc::new(|_, _| {}))
         .map_err(|source| Error::Database { name: "credentials", source })?;
@@ -103,11 +102,16 @@ async fn enter(store: &CredentialStore, credential: &CloudCredential) -> Result<
 
 /// What the client is wired to.
 pub(super) struct Client<'a> {
-    pub(super) supervisor: &'a Supervisor,
-    pub(super) arbiter: &'a Arbiter,
-    pub(super) boot: Boot,
-    pub(super) health: Health,
-    pub(super) metrics: Metrics,
+    supervisor: &'a Supervisor,
+    boot: Boot,
+    health: Health,
+    metrics: Metrics,
+}
+
+impl<'a> Client<'a> {
+    pub(super) fn new(supervisor: &'a Supervisor, boot: Boot, (health, metrics): (Health, Metrics)) -> Self {
+        Self { supervisor, boot, health, metrics }
+    }
 }
 
 /// Starts the dispatcher's client of the key manager.
@@ -126,5 +130,11 @@ pub(super) fn client(folder: &Folder, services: &pki::Authority, wired: Client<'
         channel: Channel::new(&key, Algorithm::default()),
     };
     let links = km::Links { node: wired.boot, health: wired.health, metrics: wired.metrics };
-    Ok(km::start(wired.supervisor, wired.arbiter, target, km::Settings::default(), links))
+    Ok(km::start(
+        wired.supervisor,
+        &wired.supervisor.arbiter("plumbing"),
+        target,
+        km::Settings::default(),
+        links,
+    ))
 }

@@ -10,8 +10,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::credentials::{self, Client};
+use super::databases::Databases;
 use super::folder::Folder;
-use super::parts::{self, Keys, LOGIN};
+use super::parts::{self, Keys, LOGIN, Rows};
 use super::ready::Ready;
 use super::wiring::Wiring;
 use super::{Dev, Error, Part, demo, last_resort};
@@ -23,8 +24,8 @@ use crate::crypto::pki;
 use crate::jobs::ports::Enrolment;
 use crate::ops::{Health, Metrics};
 use crate::registry::Registry;
-use crate::store::Store;
 use crate::store::provisioning::sequence::Sequencer;
+use crate::store::{AnyConnection, CREDENTIALS, Store};
 use crate::supervision::{Supervisor, limited};
 use crate::web;
 
@@ -115,6 +116,7 @@ pub(super) struct House {
     agent_listener: TcpListener,
     folder: Folder,
     stop: watch::Sender<bool>,
+    _hold: Option<AnyConnection>,
 }
 
 /// Open listeners.
@@ -127,23 +129,20 @@ impl House {
     pub(super) async fn build(options: Dev) -> Result<Self, Error> {
         let folder = Folder::take(&options.data)?;
         let keys = Keys::of(&folder)?;
+        let databases = Databases::new(&options.config.database, &folder.path);
         let (health, metrics) = (Health::new(), Metrics::new());
         let supervisor = Supervisor::with_metrics(health.clone(), metrics.clone());
-        let (store, analytics, boot) = parts::rows(&folder, &keys, (&supervisor, &metrics)).await?;
+        let Rows { store, analytics, boot, clock, hold } =
+            parts::rows(&databases, &keys, (&supervisor, &metrics)).await?;
         let services = folder.authority("services")?;
         let (stop, stopped) = watch::channel(false);
         if !options.without.contains(&Part::Km) {
+            let parts = (&keys.cloud, databases.manager(CREDENTIALS)?);
             let settings = (&options.config.km, stopped);
-            credentials::serve(&folder, &services, &keys.cloud, (settings, &supervisor)).await?;
+            credentials::serve(&folder, &services, parts, (settings, &supervisor)).await?;
         }
-        let client = Client {
-            supervisor: &supervisor,
-            arbiter: &supervisor.arbiter("plumbing"),
-            boot,
-            health: health.clone(),
-            metrics: metrics.clone(),
-        };
-        let km = credentials::client(&folder, &services, client)?;
+        let told = (health.clone(), metrics.clone());
+        let km = credentials::client(&folder, &services, Client::new(&supervisor, boot, told))?;
         let cloud = parts::cloud(&folder, &keys, &options.config.simulated, options.guest_processes).await?;
         let agent_listener = folder.listener("agents", SocketAddr::new(options.listen.ip(), 0))?;
         let sequencer = Sequencer::new(store.clone());
@@ -157,6 +156,7 @@ impl House {
             metrics: &metrics,
             health: &health,
             boot,
+            clock,
         };
         let enrolment = enrolment(&agent_listener, &services, options.config.jobs.enrol_ms)?;
         let ports = wiring.ports(&keys, km, &cloud, enrolment)?;
@@ -180,6 +180,7 @@ impl House {
             agent_listener,
             folder,
             stop,
+            _hold: hold,
         })
     }
 

@@ -112,11 +112,6 @@ impl Folder {
         write_whole(&file, port.to_string().as_bytes())?;
         Ok(listener)
     }
-
-    /// URL of a database file in the folder.
-    pub(super) fn database(&self, name: &str) -> String {
-        format!("sqlite://{}", self.path.join(format!("{name}.db")).display())
-    }
 }
 
 /// A text made from a key for one purpose: the same for one data folder, useless for any other.

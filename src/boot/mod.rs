@@ -1,10 +1,11 @@
 //! The composition root: the only place where all rooms meet. Handles are made first, then everything is started.
 //!
-//! [`dev()`] composes every role in one process on embedded parts: SQLite, the embedded queue, the key manager behind
+//! [`dev()`] composes every role in one process on embedded parts: SQLite (or a server), the embedded queue, the key manager behind
 //! its real wire, the simulated cloud with real guests. Nothing here decides anything at run time.
 
 mod adapters;
 mod credentials;
+mod databases;
 mod demo;
 mod dev;
 mod folder;
@@ -22,6 +23,7 @@ use std::path::PathBuf;
 use crate::config::Config;
 use crate::model::InvalidWord;
 
+pub use databases::{ALL as ALL_DATABASES, Databases};
 pub use dev::dev;
 
 /// A part that can be left out.
@@ -94,6 +96,18 @@ pub enum Error {
         #[source]
         source: crate::store::Error,
     },
+    /// A URL of the settings.
+    #[error("settings: database.{name}")]
+    Url {
+        /// Which.
+        name: &'static str,
+        /// Why.
+        #[source]
+        source: crate::store::InvalidUrl,
+    },
+    /// Another process has the database of the server.
+    #[error("another dispatcher works on {0}; stop that one, or name another database in [database]")]
+    DatabaseInUse(String),
     /// A part failed to start.
     #[error("{part} does not start: {text}")]
     Part {

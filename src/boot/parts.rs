@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::credentials::{CloudCredential, REFERENCE};
+use super::databases::Databases;
 use super::folder::{Folder, derived};
 use super::{Error, adapters};
 use crate::access;
@@ -11,10 +12,11 @@ use crate::cloud::simulated::{Account, Fault, Operation, Settings, Simulated, ca
 use crate::cloud::{Capabilities, TokenClass};
 use crate::config::{self, ms};
 use crate::crypto::{Key, KeyRing, Secret};
+use crate::jobs::DatabaseClock;
 use crate::model::Boot;
 use crate::ops::Metrics;
 use crate::store::provisioning::{node, seed};
-use crate::store::{self, ANALYTICS, Database, Manager, PROVISIONING, Store};
+use crate::store::{self, ANALYTICS, AnyConnection, Database, PROVISIONING, Store};
 use crate::supervision::Supervisor;
 
 /// Number of the seeded account at the simulated cloud.
@@ -50,33 +52,46 @@ impl Keys {
     }
 }
 
+/// The open databases and what belongs to them.
+pub(super) struct Rows {
+    pub(super) store: Store,
+    pub(super) analytics: Store,
+    pub(super) boot: Boot,
+    pub(super) clock: DatabaseClock,
+    /// Keeps other processes away from a server's database.
+    pub(super) hold: Option<AnyConnection>,
+}
+
 /// Opens the databases, begins this life, and writes the first rows where they are missing.
 pub(super) async fn rows(
-    folder: &Folder,
+    databases: &Databases<'_>,
     keys: &Keys,
     (supervisor, metrics): (&Supervisor, &Metrics),
-) -> Result<(Store, Store, Boot), Error> {
-    let store = database(folder, PROVISIONING, metrics)?;
-    let analytics = database(folder, ANALYTICS, metrics)?;
+) -> Result<Rows, Error> {
+    let hold = databases.hold()?;
+    let store = database(databases, PROVISIONING, metrics)?;
+    let analytics = database(databases, ANALYTICS, metrics)?;
     let boot = Boot::random();
     for kept in [&store, &analytics] {
         kept.keep(supervisor, &supervisor.arbiter("plumbing"));
     }
     begin_life(&store, boot).await?;
     plant(&store, keys).await?;
-    Ok((store, analytics, boot))
+    let fault = |source| Error::Database { name: PROVISIONING.name, source };
+    let clock = DatabaseClock::start(&store).await.map_err(fault)?;
+    Ok(Rows { store, analytics, boot, clock, hold })
 }
 
-/// Opens a database of the folder.
-fn database(folder: &Folder, which: Database, metrics: &Metrics) -> Result<Store, Error> {
-    let manager = Manager::new(&folder.database(which.name)).map_err(|e| Error::part("database", &e))?;
+/// Opens a database.
+fn database(databases: &Databases<'_>, which: Database, metrics: &Metrics) -> Result<Store, Error> {
+    let manager = databases.manager(which)?;
     let metrics = metrics.clone();
     let told = move |items: usize, took: Duration| metrics.commit(items as u64, took);
     Store::open(which, &store::Settings::new(manager), Arc::new(told))
         .map_err(|source| Error::Database { name: which.name, source })
 }
 
-/// Writes this life and declares every earlier one dead: the lock on the folder proves that none runs.
+/// Writes this life and declares every earlier one dead: the locks on the folder and on the database prove that none runs.
 async fn begin_life(store: &Store, boot: Boot) -> Result<(), Error> {
     let fault = |source| Error::Database { name: "provisioning", source };
     store.write(move |c| node::register(c, boot, "dev")).await.map_err(fault)?;

@@ -14,7 +14,7 @@ use crate::config::{Config, ms};
 use crate::crypto::pki;
 use crate::jobs::machine::Limits;
 use crate::jobs::ports::{Enrolment, Ports};
-use crate::jobs::{self, Changes, SqlStore, SystemClock};
+use crate::jobs::{self, Changes, ClockKeeper, ClockSpec, DatabaseClock, SqlStore};
 use crate::model::Boot;
 use crate::monitor::{CloudLook, Monitor};
 use crate::mq::{self, Queue};
@@ -31,6 +31,8 @@ use crate::worker::{ReportLook, Worker};
 const KEEP_KEYS: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long replay records are kept: both windows of the dated API (5 minutes each way), and a margin.
 const KEEP_REPLAYS: Duration = Duration::from_secs(15 * 60);
+/// Time between looks at the database's clock.
+const CLOCK_EVERY: Duration = Duration::from_secs(5);
 /// Life of the certificate shown to guests; it is made anew at each start.
 const ROLE_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -45,6 +47,7 @@ pub(super) struct Wiring<'a> {
     pub(super) metrics: &'a Metrics,
     pub(super) health: &'a Health,
     pub(super) boot: Boot,
+    pub(super) clock: DatabaseClock,
 }
 
 impl Wiring<'_> {
@@ -70,7 +73,7 @@ impl Wiring<'_> {
         );
         let ports = Ports {
             metrics: self.metrics.clone(),
-            clock: Arc::new(SystemClock),
+            clock: Arc::new(self.clock.clone()),
             store: Arc::new(rows),
             queue,
             keys: Arc::new(KmKeys(km)),
@@ -126,6 +129,13 @@ impl Wiring<'_> {
             died: Arc::clone(&died),
         };
         let _node = self.supervisor.spawn::<NodeActor>(&plumbing, node, Options::permanent());
+        let clock = ClockSpec {
+            clock: self.clock.clone(),
+            store: self.store.clone(),
+            health: self.health.clone(),
+            every: CLOCK_EVERY,
+        };
+        let _clock = self.supervisor.spawn::<ClockKeeper>(&plumbing, clock, Options::permanent());
         let queue: Arc<dyn Queue> = Arc::clone(&ports.queue);
         self.watchers(&ports, &changes);
         let agents = self.agents(&queue, folder, services)?;

@@ -4,6 +4,7 @@
 mod agents;
 mod bench;
 pub mod client;
+mod db;
 mod dev;
 mod follow;
 mod guest;
@@ -41,6 +42,8 @@ enum Command {
     Actors(process::Actors),
     /// Say how the process that answers is
     Health(process::Args),
+    /// Make, look at and check the databases
+    Db(db::Args),
     /// Measure this program on this machine, beside the machine's own limits
     Bench(bench::Args),
     /// Run the guest's agent
@@ -60,6 +63,7 @@ pub fn main() -> ExitCode {
         Command::Agents(args) => client_main(async |out| agents::run(&args, out).await),
         Command::Actors(args) => client_main(async |out| process::actors(&args, out).await),
         Command::Health(args) => client_main(async |out| process::health(&args, out).await),
+        Command::Db(args) => client_main(async |out| db::run(&args, out)),
         Command::Bench(args) => client_main(async |out| bench::run(&args, out).await),
         Command::Agent(args) => agent::main(args),
         Command::AgentShim(args) => agent::shim_main(&args),

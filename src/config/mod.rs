@@ -13,6 +13,8 @@ use serde::Deserialize;
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// Where the rows are.
+    pub database: Database,
     /// The life of this process in the database.
     pub node: Node,
     /// Jobs.
@@ -29,6 +31,56 @@ pub struct Config {
     pub km: Km,
     /// The queue between the parts.
     pub queue: Queue,
+}
+
+/// Section `[database]`: files of the data folder, or databases of a MariaDB or MySQL server.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Database {
+    /// URL of jobs, resources and accounts; empty means a file of the data folder.
+    pub provisioning: String,
+    /// URL of measurements.
+    pub analytics: String,
+    /// URL of sealed credentials.
+    pub credentials: String,
+    /// File whose first line is the password at the servers; only its owner may be able to read it.
+    pub password_file: String,
+}
+
+impl Database {
+    /// The URLs with the keys they stand under.
+    #[must_use]
+    pub const fn urls(&self) -> [(&'static str, &String); 3] {
+        [
+            ("database.provisioning", &self.provisioning),
+            ("database.analytics", &self.analytics),
+            ("database.credentials", &self.credentials),
+        ]
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let mut servers: Vec<&str> = Vec::new();
+        for (key, url) in self.urls() {
+            let refuse = |value: &str, remedy| Err(Error::Value { key, value: value.to_owned(), remedy });
+            let Some(rest) = url.strip_prefix("mysql://") else {
+                if url.is_empty() || url.starts_with("sqlite://") {
+                    continue;
+                }
+                return refuse("no database URL", "write mysql://user@host:port/name, or nothing for a file");
+            };
+            if rest.rsplit_once('@').is_some_and(|(who, _)| who.contains(':')) {
+                return refuse(
+                    "a URL with a password",
+                    "write the password into a file that only you can read, and name it by database.password_file",
+                );
+            }
+            if servers.contains(&rest) {
+                return refuse(url, "write another name: each database is one of its own");
+            }
+            servers.push(rest);
+        }
+        Ok(())
+    }
 }
 
 /// Section `[node]`. `R + commit < S`, and S with the longest effect on a guest (1 s) below L.
@@ -232,6 +284,7 @@ impl Config {
     /// # Errors
     /// [`Error::Value`] with the remedy.
     pub fn check(&self) -> Result<(), Error> {
+        self.database.check()?;
         let value = |key, value: String, remedy| Err(Error::Value { key, value, remedy });
         if self.node.beat_ms == 0 || self.node.beat_ms * 2 > self.node.fresh_ms {
             return value(
@@ -297,5 +350,19 @@ mod tests {
         for bad in ["beat_ms = 3000", "fresh_ms = 5000", "still_ms = 4000", "look_ms = 0", "look_ms = 3000"] {
             assert!(load(&format!("[node]\n{bad}")).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_password_is_no_setting_and_two_databases_are_two() {
+        let error =
+            load("[database]\nprovisioning = \"mysql://u:s3cret@h/p\"").expect_err("refused").to_string();
+        assert!(error.contains("password_file") && !error.contains("s3cret"), "{error}");
+        let error =
+            load("[database]\nanalytics = \"postgres://u:s3cret@h/p\"").expect_err("refused").to_string();
+        assert!(error.contains("database.analytics") && !error.contains("s3cret"), "{error}");
+        let both = "provisioning = \"mysql://u@h/p\"\nanalytics = \"mysql://u@h/";
+        assert!(load(&format!("[database]\n{both}p\"")).is_err());
+        let config = load(&format!("[database]\n{both}a\"\npassword_file = \"/run/pw\"")).expect("good");
+        assert_eq!(config.database.password_file, "/run/pw");
     }
 }

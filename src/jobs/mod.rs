@@ -7,6 +7,7 @@
 mod actor;
 #[cfg(test)]
 mod battery;
+mod clock;
 mod drive;
 mod error;
 pub mod machine;
@@ -23,6 +24,7 @@ mod watching_tests;
 mod word;
 
 pub use actor::{JobActor, Spec, Wake};
+pub use clock::{ClockKeeper, ClockSpec, DatabaseClock};
 pub(crate) use drive::set_aside;
 pub use error::Error;
 pub use sql::{Changes, SqlStore, SystemClock};

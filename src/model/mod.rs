@@ -19,4 +19,4 @@ pub use nearest::nearest;
 pub use state::{
     AttemptOutcome, ErrorClass, InvalidWord, JobState, PublicStatus, ServerStatus, Verdict, WatchKind,
 };
-pub use time::Micros;
+pub use time::{Micros, boot_time_micros};

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use nix::time::{ClockId, clock_gettime};
+
 /// Microseconds since 1970-01-01 UTC. Databases keep it as `BIGINT`, because timestamp columns lose digits.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
@@ -56,6 +58,13 @@ impl Micros {
     fn utc(self) -> chrono::DateTime<chrono::Utc> {
         chrono::DateTime::from_timestamp_micros(self.0).unwrap_or_default()
     }
+}
+
+/// Microseconds since this machine was started, in the clock that goes on while it sleeps and that nobody sets.
+#[must_use]
+pub fn boot_time_micros() -> i64 {
+    clock_gettime(ClockId::CLOCK_BOOTTIME)
+        .map_or(0, |at| at.tv_sec().saturating_mul(1_000_000).saturating_add(at.tv_nsec() / 1000))
 }
 
 #[cfg(test)]

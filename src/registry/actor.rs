@@ -245,10 +245,12 @@ impl RegistryActor {
 
     fn forget(&self, ctx: &mut Context<Self>) {
         let (store, keys, replays) = (self.spec.store.clone(), self.spec.keep_keys, self.spec.keep_replays);
+        let planned = self.spec.ports.clock.now();
         let work = async move {
             let forgotten = store
                 .write(move |c| {
-                    let now = c.now()?;
+                    // A database clock that jumped ahead must not make every key old.
+                    let now = c.now()?.min(planned);
                     let day = now.minus(Duration::from_secs(24 * 3600));
                     Ok(accept::forget(c, now.minus(replays), now.minus(keys))? + node::forget(c, day)?)
                 })

@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use futures_util::future::{Either, select};
-use nix::time::{ClockId, clock_gettime};
 
 use tokio::sync::Notify;
 
 use super::peers::{Peers, Still};
 use crate::jobs::ports::Liveness;
-use crate::model::Boot;
+use crate::model::{Boot, boot_time_micros};
 use crate::store::provisioning::node;
 use crate::store::{self, Store};
 use crate::supervision::{Life, Supervised};
@@ -45,11 +44,6 @@ impl Liveness for Beat {
     fn may_start(&self) -> bool {
         self.age() < self.fresh_for
     }
-}
-
-fn boot_time_micros() -> i64 {
-    clock_gettime(ClockId::CLOCK_BOOTTIME)
-        .map_or(0, |at| at.tv_sec().saturating_mul(1_000_000).saturating_add(at.tv_nsec() / 1000))
 }
 
 /// Links of the beating actor.

@@ -27,7 +27,8 @@ use crate::store::provisioning::node;
 use crate::store::provisioning::sequence::Sequencer;
 use crate::store::provisioning::server::ServerRow;
 use crate::store::provisioning::transition::{self, Claim, Fence};
-use crate::store::{self, Manager, PROVISIONING, Settings, Store};
+use crate::store::testing::{Bed, on_both};
+use crate::store::{self, PROVISIONING, Settings, Store};
 use crate::supervision::{self, Mailbox, Options, Supervisor};
 
 /// Rows that panic over a job with the number 13, and once over one with the number 7.
@@ -118,11 +119,11 @@ struct House {
     registry: Registry,
     mailbox: Mailbox<RegistryActor>,
     supervisor: Supervisor,
-    _folder: tempfile::TempDir,
+    _bed: Bed,
 }
 
-async fn house(deaf: bool) -> House {
-    house_that_sweeps(deaf, Duration::from_millis(50)).await
+async fn house(bed: Bed, deaf: bool) -> House {
+    house_that_sweeps(bed, deaf, Duration::from_millis(50)).await
 }
 
 /// Has a life beat and watch its peers; told of each that is declared dead.
@@ -141,10 +142,8 @@ fn beating(store: &Store, boot: Boot, supervisor: &Supervisor) -> Arc<tokio::syn
     died
 }
 
-async fn house_that_sweeps(deaf: bool, sweep: Duration) -> House {
-    let folder = tempfile::tempdir().expect("a folder");
-    let url = format!("sqlite://{}/p.db", folder.path().display());
-    let settings = Settings::new(Manager::new(&url).expect("a url"));
+async fn house_that_sweeps(bed: Bed, deaf: bool, sweep: Duration) -> House {
+    let settings = Settings::new(bed.manager());
     let store = Store::open(PROVISIONING, &settings, Arc::new(|_, _| {})).expect("a database");
     let boot = Boot::random();
     store.write(move |c| node::register(c, boot, "test")).await.expect("alive");
@@ -190,7 +189,7 @@ async fn house_that_sweeps(deaf: bool, sweep: Duration) -> House {
     let options = Options { limits, ..Options::permanent() };
     let mailbox = supervisor.spawn::<RegistryActor>(&supervisor.here(), spec, options);
     let registry = Registry::new(mailbox.clone(), changes, Duration::from_secs(10));
-    House { store, registry, mailbox, supervisor, _folder: folder }
+    House { store, registry, mailbox, supervisor, _bed: bed }
 }
 
 impl House {
@@ -247,9 +246,17 @@ impl House {
 
 const LONG: Duration = Duration::from_secs(600);
 
-#[actix_rt::test]
-async fn a_registry_that_panics_fails_or_stops_goes_on() {
-    let house = house(false).await;
+on_both!(
+    a_registry_that_panics_fails_or_stops_goes_on,
+    a_job_whose_actor_panics_or_fails_once_goes_on,
+    a_nudge_that_was_lost_is_made_good_by_the_sweep,
+    a_job_that_is_put_off_starts_when_it_is_due_and_not_before,
+    the_job_of_a_life_that_stands_still_is_taken_over_and_that_of_one_that_beats_is_not,
+    a_poison_job_is_set_aside_with_its_text_and_ends_while_its_neighbours_go_on,
+);
+
+async fn a_registry_that_panics_fails_or_stops_goes_on(bed: Bed) {
+    let house = house(bed, false).await;
     for (n, how) in [(100, Break::Panic), (101, Break::Fail), (102, Break::Stop)] {
         let _ = house.mailbox.ask(how, Duration::from_secs(5)).await;
         let uid = house.submit(n, LONG).await;
@@ -260,25 +267,22 @@ async fn a_registry_that_panics_fails_or_stops_goes_on() {
     assert_eq!(registry.restarts, 3);
 }
 
-#[actix_rt::test]
-async fn a_job_whose_actor_panics_or_fails_once_goes_on() {
-    let house = house(false).await;
+async fn a_job_whose_actor_panics_or_fails_once_goes_on(bed: Bed) {
+    let house = house(bed, false).await;
     for id in [7, 8] {
         let uid = house.submit(id, LONG).await;
         house.effect_known(uid).await;
     }
 }
 
-#[actix_rt::test]
-async fn a_nudge_that_was_lost_is_made_good_by_the_sweep() {
-    let house = house(true).await;
+async fn a_nudge_that_was_lost_is_made_good_by_the_sweep(bed: Bed) {
+    let house = house(bed, true).await;
     let uid = house.submit(100, LONG).await;
     house.effect_known(uid).await;
 }
 
-#[actix_rt::test]
-async fn a_job_that_is_put_off_starts_when_it_is_due_and_not_before() {
-    let house = house_that_sweeps(false, Duration::from_secs(60)).await;
+async fn a_job_that_is_put_off_starts_when_it_is_due_and_not_before(bed: Bed) {
+    let house = house_that_sweeps(bed, false, Duration::from_secs(60)).await;
     let soon = house.put_off(100, LONG, Duration::from_millis(700)).await;
     let later = house.put_off(101, LONG, Duration::from_secs(3600)).await;
     house.submit(102, LONG).await;
@@ -304,10 +308,9 @@ async fn of_another_life(house: &House, uid: JobUid) -> Boot {
     boot
 }
 
-#[actix_rt::test]
-async fn the_job_of_a_life_that_stands_still_is_taken_over_and_that_of_one_that_beats_is_not() {
+async fn the_job_of_a_life_that_stands_still_is_taken_over_and_that_of_one_that_beats_is_not(bed: Bed) {
     // The sweep cannot help within the test's time, and nobody here is told of the jobs.
-    let house = house_that_sweeps(true, Duration::from_secs(600)).await;
+    let house = house_that_sweeps(bed, true, Duration::from_secs(600)).await;
     let delay = Duration::from_secs(3600);
     let (left, kept) = (house.put_off(100, LONG, delay).await, house.put_off(101, LONG, delay).await);
     let dead = of_another_life(&house, left).await;
@@ -342,9 +345,8 @@ async fn the_job_of_a_life_that_stands_still_is_taken_over_and_that_of_one_that_
     beating.await.expect("it beat to the end");
 }
 
-#[actix_rt::test]
-async fn a_poison_job_is_set_aside_with_its_text_and_ends_while_its_neighbours_go_on() {
-    let house = house(false).await;
+async fn a_poison_job_is_set_aside_with_its_text_and_ends_while_its_neighbours_go_on(bed: Bed) {
+    let house = house(bed, false).await;
     let poison = house.submit(13, Duration::from_secs(1)).await;
     for id in 200..220 {
         let uid = house.submit(id, LONG).await;

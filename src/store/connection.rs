@@ -1,11 +1,17 @@
 //! Connections: chosen by URL scheme, with the session settings that durability and portability need.
 
+#[cfg(feature = "mysql")]
+use std::cell::Cell;
+use std::path::PathBuf;
+
 use diesel::connection::{AnsiTransactionManager, SimpleConnection, TransactionManager};
-use diesel::r2d2::{ManageConnection, R2D2Connection};
 use diesel::{Connection, QueryResult};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-use super::Error;
+use super::url::Target;
+use super::{Error, InvalidUrl};
+#[cfg(feature = "mysql")]
+use crate::crypto::Secret;
 use crate::model::Micros;
 use crate::supervision::Need;
 
@@ -84,48 +90,35 @@ impl Database {
         })
     }
 
+    pub(super) fn set(&self) -> EmbeddedMigrations {
+        (self.migrations)()
+    }
+
     fn harness(
         &self,
         connection: &mut AnyConnection,
         run: fn(&mut AnyConnection, EmbeddedMigrations) -> diesel::migration::Result<()>,
     ) -> Result<(), Error> {
-        run(connection, (self.migrations)())
-            .map_err(|e| Error::Migration { database: self.name, text: e.to_string() })
+        run(connection, self.set()).map_err(|e| Error::Migration { database: self.name, text: e.to_string() })
     }
-}
-
-/// A database URL nobody can connect to.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("database url \"{url}\" is not understood: {remedy}")]
-pub struct InvalidUrl {
-    url: String,
-    remedy: &'static str,
 }
 
 /// Opens connections to one database. The derive of diesel would try each kind in turn and turn a typo into a
 /// file, so the scheme decides here.
 #[derive(Clone, Debug)]
 pub struct Manager {
-    kind: Kind,
-    target: String,
+    target: Target,
+    #[cfg_attr(not(feature = "mysql"), expect(dead_code, reason = "only a server has a password"))]
+    password_file: Option<PathBuf>,
 }
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Sqlite,
-    #[cfg(feature = "mysql")]
-    Mysql,
-}
-
-/// A pool of connections.
-pub type Pool = diesel::r2d2::Pool<Manager>;
 
 // Waits for a lock end before a thread that stands still is noticed: 4 s against the probe's 5 s. The log is copied into
 // the file every 16 MB instead of every 4: pages that change again and again are copied once.
 const SQLITE_SESSION: &str = "PRAGMA busy_timeout=4000; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; \
      PRAGMA foreign_keys=ON; PRAGMA temp_store=MEMORY; PRAGMA wal_autocheckpoint=4000; PRAGMA cache_size=-8000;";
 #[cfg(feature = "mysql")]
-const MYSQL_SESSION: &str = "SET time_zone='+00:00', innodb_lock_wait_timeout=4; \
+const MYSQL_SESSION: &str = "SET time_zone='+00:00', innodb_lock_wait_timeout=4, lock_wait_timeout=10, \
+     sql_mode=CONCAT(@@sql_mode, ',STRICT_TRANS_TABLES'); \
      SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;";
 
 impl Manager {
@@ -134,62 +127,127 @@ impl Manager {
     /// # Errors
     /// [`InvalidUrl`] with the remedy.
     pub fn new(url: &str) -> Result<Self, InvalidUrl> {
-        if let Some(path) = url.strip_prefix("sqlite://")
-            && !path.is_empty()
-        {
-            return Ok(Self { kind: Kind::Sqlite, target: path.to_owned() });
-        }
-        #[cfg(feature = "mysql")]
-        if url.starts_with("mysql://") {
-            return Ok(Self { kind: Kind::Mysql, target: url.to_owned() });
-        }
-        let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
-        let remedy = match scheme {
-            "mysql" => "this build has no MySQL; build with --features mysql",
-            "sqlite" => "a file path must follow sqlite://",
-            _ => "write sqlite:///path/to/file or mysql://user:password@host:port/database",
-        };
-        Err(InvalidUrl { url: format!("{scheme}://…"), remedy })
+        Ok(Self { target: Target::parse(url)?, password_file: None })
+    }
+
+    /// The same, with the password of a server in a file that only its owner can read. It is read at each opening,
+    /// so that a changed password needs no restart.
+    #[must_use]
+    pub fn with_password_file(self, file: PathBuf) -> Self {
+        Self { password_file: Some(file), ..self }
+    }
+
+    /// What is opened, without its password.
+    #[must_use]
+    pub const fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Whether a server keeps the database, and not this process.
+    #[must_use]
+    pub const fn is_server(&self) -> bool {
+        matches!(self.target, Target::Server { .. })
     }
 
     /// Opens one connection with its session settings.
     ///
     /// # Errors
-    /// What the database's own client reports.
-    pub fn open(&self) -> Result<AnyConnection, diesel::r2d2::Error> {
-        use diesel::r2d2::Error::{ConnectionError, QueryError};
-        match self.kind {
-            Kind::Sqlite => {
-                let mut connection =
-                    diesel::SqliteConnection::establish(&self.target).map_err(ConnectionError)?;
-                connection.batch_execute(SQLITE_SESSION).map_err(QueryError)?;
+    /// [`Error::Connect`] with what the database's own client reports.
+    pub fn open(&self) -> Result<AnyConnection, Error> {
+        match &self.target {
+            Target::File(path) => {
+                let mut connection = diesel::SqliteConnection::establish(path).map_err(no_connection)?;
+                connection.batch_execute(SQLITE_SESSION).map_err(no_connection)?;
                 Ok(AnyConnection::Sqlite(connection))
             }
             #[cfg(feature = "mysql")]
-            Kind::Mysql => {
-                let mut connection =
-                    diesel::MysqlConnection::establish(&self.target).map_err(ConnectionError)?;
-                connection.batch_execute(MYSQL_SESSION).map_err(QueryError)?;
-                Ok(AnyConnection::Mysql(connection))
+            Target::Server { .. } => self.open_server(&self.url()?),
+            #[cfg(not(feature = "mysql"))]
+            Target::Server { .. } => {
+                Err(no_connection("this build has no MySQL; build with --features mysql"))
             }
         }
     }
+
+    /// Makes the database where a server does not have it; text in it compares byte by byte. A file is made when it
+    /// is opened.
+    ///
+    /// # Errors
+    /// [`Error::Connect`] with what the server reports.
+    pub fn create(&self) -> Result<(), Error> {
+        #[cfg(feature = "mysql")]
+        if let Target::Server { name, .. } = &self.target {
+            // A user who may not create databases may still find that it is there.
+            if self.open().is_ok() {
+                return Ok(());
+            }
+            let url = self.target.with_database("information_schema").url(self.password()?.as_ref());
+            let mut connection = self.open_server(&url)?;
+            let collation = super::check::collation(&mut connection).map_err(no_connection)?;
+            let order =
+                format!("CREATE DATABASE IF NOT EXISTS `{name}` CHARACTER SET utf8mb4 COLLATE {collation}");
+            return connection.batch_execute(&order).map_err(no_connection);
+        }
+        Ok(())
+    }
+
+    #[cfg(feature = "mysql")]
+    #[expect(clippy::unused_self, reason = "the session's settings are the manager's business")]
+    fn open_server(&self, url: &Secret) -> Result<AnyConnection, Error> {
+        let url = String::from_utf8_lossy(url.expose());
+        let mut connection = diesel::MysqlConnection::establish(&url).map_err(no_connection)?;
+        connection.batch_execute(MYSQL_SESSION).map_err(no_connection)?;
+        Ok(AnyConnection::Mysql(connection))
+    }
+
+    #[cfg(feature = "mysql")]
+    fn url(&self) -> Result<Secret, Error> {
+        Ok(self.target.url(self.password()?.as_ref()))
+    }
+
+    #[cfg(feature = "mysql")]
+    fn password(&self) -> Result<Option<Secret>, Error> {
+        self.password_file.as_deref().map(super::url::password).transpose()
+    }
 }
 
-impl ManageConnection for Manager {
-    type Connection = AnyConnection;
-    type Error = diesel::r2d2::Error;
+fn no_connection(error: impl std::fmt::Display) -> Error {
+    Error::Connect(error.to_string())
+}
 
-    fn connect(&self) -> Result<AnyConnection, diesel::r2d2::Error> {
-        self.open()
+#[cfg(feature = "mysql")]
+thread_local! {
+    /// The time of the transaction this thread runs, once something of it asked.
+    static TIME: Cell<Time> = const { Cell::new(Time::Each) };
+}
+
+#[cfg(feature = "mysql")]
+#[derive(Clone, Copy)]
+enum Time {
+    /// Every question goes to the database.
+    Each,
+    /// The next question's answer is kept for the others.
+    Next,
+    /// The answer.
+    At(Micros),
+}
+
+/// While it lives, this thread's writes to a server share one answer to the question what time it is there. Asking
+/// costs a round trip, as much as an insert.
+pub(crate) struct OneTime(());
+
+impl OneTime {
+    pub(crate) fn begin() -> Self {
+        #[cfg(feature = "mysql")]
+        TIME.set(Time::Next);
+        Self(())
     }
+}
 
-    fn is_valid(&self, connection: &mut AnyConnection) -> Result<(), diesel::r2d2::Error> {
-        connection.ping().map_err(diesel::r2d2::Error::QueryError)
-    }
-
-    fn has_broken(&self, connection: &mut AnyConnection) -> bool {
-        std::thread::panicking() || connection.is_broken()
+impl Drop for OneTime {
+    fn drop(&mut self) {
+        #[cfg(feature = "mysql")]
+        TIME.set(Time::Each);
     }
 }
 
@@ -230,30 +288,28 @@ impl AnyConnection {
             Self::Sqlite(_) => Ok(Micros::wall()),
             #[cfg(feature = "mysql")]
             Self::Mysql(c) => {
-                use diesel::RunQueryDsl;
-                #[derive(diesel::QueryableByName)]
-                struct Now {
-                    #[diesel(sql_type = diesel::sql_types::BigInt)]
-                    at: i64,
+                if let Time::At(now) = TIME.get() {
+                    return Ok(now);
                 }
-                diesel::sql_query("SELECT CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED) AS at")
-                    .get_result::<Now>(c)
-                    .map(|row| Micros(row.at))
+                let now = server_time(c)?;
+                if matches!(TIME.get(), Time::Next) {
+                    TIME.set(Time::At(now));
+                }
+                Ok(now)
             }
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::Manager;
-
-    #[test]
-    fn the_scheme_decides_and_a_typo_makes_no_file() {
-        assert!(Manager::new("sqlite:///tmp/x.db").is_ok());
-        for bad in ["mysqll:typo", "sqlite://", "/tmp/x.db", "postgres://u:p@h/d"] {
-            let error = Manager::new(bad).expect_err(bad);
-            assert!(!error.to_string().contains("u:p"), "a password must not be shown: {error}");
-        }
+#[cfg(feature = "mysql")]
+fn server_time(connection: &mut diesel::MysqlConnection) -> QueryResult<Micros> {
+    use diesel::RunQueryDsl;
+    #[derive(diesel::QueryableByName)]
+    struct Now {
+        #[diesel(sql_type = diesel::sql_types::BigInt)]
+        at: i64,
     }
+    diesel::sql_query("SELECT CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED) AS at")
+        .get_result::<Now>(connection)
+        .map(|row| Micros(row.at))
 }

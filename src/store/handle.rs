@@ -10,8 +10,8 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::keeper::{Desk, Keeper};
 use super::reader::{Reader, Readers, Run};
-use super::writer::{Call, Item, OnCommit, Tally, Writer};
-use super::{AnyConnection, Database, Error, Manager, Pool};
+use super::writer::{Call, Item, OnCommit, Progress, Tally, Writer};
+use super::{AnyConnection, Database, Error, Manager};
 use crate::supervision::{Arbiter, Heart, Mailbox, Options, Supervisor};
 
 /// How a database is opened.
@@ -27,8 +27,10 @@ pub struct Settings {
     pub waiting_reads: usize,
     /// Most writes in one commit.
     pub batch: usize,
-    /// Longest wait for a connection of the read pool.
-    pub connect_limit: Duration,
+    /// Writes are refused at once when a server has not answered for so long.
+    pub stall_limit: Duration,
+    /// Longest wait for a server's answer: a write is unknown then, a read unavailable.
+    pub answer_limit: Duration,
 }
 
 impl Settings {
@@ -41,7 +43,8 @@ impl Settings {
             waiting_writes: 4096,
             waiting_reads: 1024,
             batch: 256,
-            connect_limit: Duration::from_secs(2),
+            stall_limit: Duration::from_secs(3),
+            answer_limit: Duration::from_secs(10),
         }
     }
 }
@@ -66,6 +69,15 @@ pub struct Store {
     desk: Desk,
     tally: Arc<Tally>,
     waiting: Arc<AtomicI64>,
+    progress: Progress,
+    /// None for a file: it answers, or the machine stands still as well.
+    limits: Option<Limits>,
+}
+
+#[derive(Clone, Copy)]
+struct Limits {
+    stall: Duration,
+    answer: Duration,
 }
 
 impl Store {
@@ -75,16 +87,9 @@ impl Store {
     /// # Errors
     /// When the database cannot be reached or its migrations fail.
     pub fn open(database: Database, settings: &Settings, on_commit: OnCommit) -> Result<Self, Error> {
-        let mut first = settings.manager.open().map_err(|e| Error::Connect(e.to_string()))?;
+        let mut first = settings.manager.open()?;
         database.migrate(&mut first)?;
         drop(first);
-        let pool = Pool::builder()
-            .max_size(settings.readers)
-            .min_idle(Some(1))
-            .connection_timeout(settings.connect_limit)
-            .test_on_check_out(false)
-            .build(settings.manager.clone())
-            .map_err(|e| Error::Connect(e.to_string()))?;
         let tally = Arc::new(Tally::default());
         let (writes, line) = mpsc::channel(settings.waiting_writes);
         let writer = Writer {
@@ -94,7 +99,13 @@ impl Store {
             batch: settings.batch,
             tally: Arc::clone(&tally),
             on_commit,
+            progress: Progress::new(),
         };
+        let limits = settings
+            .manager
+            .is_server()
+            .then_some(Limits { stall: settings.stall_limit, answer: settings.answer_limit });
+        let (manager, progress) = (settings.manager.clone(), writer.progress.clone());
         let threads = usize::try_from(settings.readers).unwrap_or(1);
         let hearts: Vec<Heart> = (0..threads).map(|_| Heart::default()).collect();
         let desk = Desk::new(database, writer, (line, hearts.clone()));
@@ -102,11 +113,13 @@ impl Store {
         let hearts = Arc::new(Mutex::new(hearts));
         Ok(Self {
             writes,
-            readers: SyncArbiter::start(threads, move || Reader::new(pool.clone(), Arc::clone(&hearts))),
+            readers: SyncArbiter::start(threads, move || Reader::new(manager.clone(), Arc::clone(&hearts))),
             reading: Arc::new(Semaphore::new(settings.waiting_reads)),
             desk,
             tally,
             waiting: Arc::new(AtomicI64::new(0)),
+            progress,
+            limits,
         })
     }
 
@@ -133,6 +146,11 @@ impl Store {
         &self,
         f: impl FnMut(&mut AnyConnection) -> QueryResult<T> + Send + 'static,
     ) -> Result<T, Error> {
+        if let Some(limits) = self.limits
+            && self.progress.at_work() > limits.stall
+        {
+            return Err(Error::Connect("it has not answered for some seconds".to_owned()));
+        }
         let (reply, answer) = oneshot::channel();
         let item: Box<dyn Item> = Box::new(Call { f, value: None, reply });
         self.writes.try_send(item).map_err(|e| match e {
@@ -140,7 +158,7 @@ impl Store {
             mpsc::error::TrySendError::Closed(_) => Error::Connect("the writer has ended".to_owned()),
         })?;
         let _waiting = Waiting::enter(&self.waiting);
-        answer.await.unwrap_or(Err(Error::Unknown))
+        self.in_time(answer).await.unwrap_or(Err(Error::Unknown))
     }
 
     /// Runs one query on a reader's thread.
@@ -156,7 +174,23 @@ impl Store {
         self.readers
             .try_send(Run::new(f, reply))
             .map_err(|e| Error::Connect(format!("the readers have ended: {e}")))?;
-        answer.await.unwrap_or_else(|_| Err(Error::Connect("the readers have ended".to_owned())))
+        self.in_time(answer)
+            .await
+            .unwrap_or_else(|| Err(Error::Connect("the readers have ended, or wait too long".to_owned())))
+    }
+
+    /// An answer, unless nobody gives one or a server takes too long over it.
+    async fn in_time<T>(&self, answer: oneshot::Receiver<T>) -> Option<T> {
+        match self.limits {
+            Some(limits) => tokio::time::timeout(limits.answer, answer).await.ok()?.ok(),
+            None => answer.await.ok(),
+        }
+    }
+
+    /// Whether a server keeps the rows, and not this process.
+    #[must_use]
+    pub const fn is_server(&self) -> bool {
+        self.limits.is_some()
     }
 
     /// Figures since start.

@@ -4,6 +4,7 @@
 //! thread ([`Store::write`]), reads through a guarded pool of worker threads ([`Store::read`]). No other room opens a
 //! connection on an actor's thread. This room knows rows and conditions; it never decides what a job does next.
 
+mod check;
 mod connection;
 mod error;
 mod handle;
@@ -11,16 +12,19 @@ mod keeper;
 mod prepared;
 mod reader;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
+mod url;
 mod writer;
 
 pub mod analytics;
 pub mod provisioning;
 
-pub use connection::{
-    ANALYTICS, AnyConnection, CREDENTIALS, Database, InvalidUrl, Manager, PROVISIONING, Pool,
-};
+pub use check::{Finding, Level, Status};
+pub use connection::{ANALYTICS, AnyConnection, CREDENTIALS, Database, Manager, PROVISIONING};
 pub use error::Error;
 pub use handle::{Counters, Settings, Store};
 pub use keeper::{Desk, Keeper};
 pub(crate) use prepared::Prepared;
+pub use url::{InvalidUrl, Target};

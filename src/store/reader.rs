@@ -1,44 +1,110 @@
-//! Reads: a pool of worker threads, each guarded, because an unguarded one would lose a thread for each panic.
+//! Reads: worker threads, each with a connection of its own and guarded, because an unguarded one would lose a thread
+//! for each panic.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorContext, Handler, Message, SyncContext};
 use diesel::QueryResult;
 use tokio::sync::oneshot;
 
-use super::writer::text_of;
-use super::{AnyConnection, Error, Pool};
+use super::writer::{is_broken, text_of};
+use super::{AnyConnection, Error, Manager};
 use crate::supervision::Heart;
 
-/// A query on its way to a worker.
+/// A query on its way to a worker; false when the connection is not to be used again.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Run(pub(crate) Box<dyn FnOnce(&Pool) -> bool + Send>);
+pub(crate) struct Run(pub(crate) Box<dyn FnOnce(&mut Link) -> After + Send>);
+
+/// What a query leaves behind.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum After {
+    Well,
+    Failed,
+    Panicked,
+}
 
 impl Run {
-    /// Wraps a query function; the worker learns only whether it panicked.
+    /// Wraps a query function; the worker learns only how it ended.
     pub(crate) fn new<T: Send + 'static>(
         f: impl FnOnce(&mut AnyConnection) -> QueryResult<T> + Send + 'static,
         reply: oneshot::Sender<Result<T, Error>>,
     ) -> Self {
-        Self(Box::new(move |pool| {
-            // The connection is taken inside the guard: the pool then sees the panic and discards it.
-            let ran = catch_unwind(AssertUnwindSafe(|| {
-                let mut connection = pool.get().map_err(|e| Error::Connect(e.to_string()))?;
-                f(&mut connection).map_err(Error::of)
-            }));
-            let panicked = ran.is_err();
+        Self(Box::new(move |link| {
+            // Who asked has gone, perhaps because the wait was too long: the others need the thread more.
+            if reply.is_closed() {
+                return After::Well;
+            }
+            let ran = catch_unwind(AssertUnwindSafe(|| f(link.connection()?).map_err(Error::of)));
+            let after = match &ran {
+                Ok(Ok(_)) => After::Well,
+                Ok(Err(_)) => After::Failed,
+                Err(_) => After::Panicked,
+            };
             let answer = ran.unwrap_or_else(|panic| Err(Error::Panicked(text_of(&*panic))));
             drop(reply.send(answer));
-            panicked
+            after
         }))
+    }
+}
+
+/// A worker's connection: opened when it is needed, looked at after a pause, thrown away when it broke.
+pub(crate) struct Link {
+    manager: Manager,
+    connection: Option<AnyConnection>,
+    used: Instant,
+    refused: Option<(Instant, String)>,
+}
+
+impl Link {
+    /// A server may have ended a session meanwhile; one used within this time is taken to live.
+    const LIVELY: Duration = Duration::from_millis(250);
+    /// After a failed opening the next is not tried sooner: what waits is answered instead.
+    const PAUSE: Duration = Duration::from_millis(250);
+
+    pub(crate) fn new(manager: Manager) -> Self {
+        Self { manager, connection: None, used: Instant::now(), refused: None }
+    }
+
+    fn connection(&mut self) -> Result<&mut AnyConnection, Error> {
+        if self.manager.is_server() && self.used.elapsed() > Self::LIVELY {
+            self.connection.take_if(is_broken);
+        }
+        self.used = Instant::now();
+        match self.connection {
+            Some(ref mut connection) => Ok(connection),
+            None => self.open(),
+        }
+    }
+
+    fn open(&mut self) -> Result<&mut AnyConnection, Error> {
+        if let Some((when, why)) = &self.refused
+            && when.elapsed() < Self::PAUSE
+        {
+            return Err(Error::Connect(why.clone()));
+        }
+        match self.manager.open() {
+            Ok(connection) => {
+                self.refused = None;
+                Ok(self.connection.insert(connection))
+            }
+            Err(error) => {
+                let why = match &error {
+                    Error::Connect(text) => text.clone(),
+                    other => other.to_string(),
+                };
+                self.refused = Some((Instant::now(), why));
+                Err(error)
+            }
+        }
     }
 }
 
 /// A worker. Its heart is lent, because a worker that panicked is made anew.
 pub(crate) struct Reader {
-    pool: Pool,
+    link: Link,
     heart: Heart,
     hearts: Hearts,
 }
@@ -47,9 +113,9 @@ pub(crate) struct Reader {
 pub(crate) type Hearts = Arc<Mutex<Vec<Heart>>>;
 
 impl Reader {
-    pub(crate) fn new(pool: Pool, hearts: Hearts) -> Self {
+    pub(crate) fn new(manager: Manager, hearts: Hearts) -> Self {
         let heart = hearts.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
-        Self { pool, heart, hearts }
+        Self { link: Link::new(manager), heart, hearts }
     }
 }
 
@@ -67,13 +133,16 @@ impl Handler<Run> for Reader {
     type Result = ();
 
     fn handle(&mut self, run: Run, ctx: &mut SyncContext<Self>) {
-        let panicked = {
-            let _work = self.heart.work();
-            (run.0)(&self.pool)
+        // A server that has stopped answering is no thread that hangs: those who wait for it are answered in time.
+        let after = {
+            let _work = (!self.link.manager.is_server()).then(|| self.heart.work());
+            (run.0)(&mut self.link)
         };
-        if panicked {
+        match after {
+            After::Well => {}
+            After::Failed => drop(self.link.connection.take_if(is_broken)),
             // The factory builds a fresh worker on this thread.
-            ctx.stop();
+            After::Panicked => ctx.stop(),
         }
     }
 }

@@ -13,28 +13,44 @@ use super::provisioning::accept::{self, Accepted, Entry, IdemKey, Submit};
 use super::provisioning::schema::{idem, job as jobs, setting};
 use super::provisioning::transition::{self, Claim, End, Fence, Waiting};
 use super::provisioning::{job, node};
-use super::{Error, Manager, PROVISIONING, Settings, Store};
+use super::testing::{Bed, on_both};
+use super::{Error, PROVISIONING, Settings, Store};
 use crate::model::{
     AccountId, Boot, CustomerId, Epoch, JobId, JobParams, JobState, JobUid, Micros, NoopParams, Uid, UserId,
 };
 use crate::ops::Health;
 use crate::supervision::Supervisor;
 
+on_both!(
+    keys_that_differ_in_case_or_trailing_blanks_are_different,
+    two_dispatchers_with_links_of_their_own_race_for_a_claim_and_one_wins,
+    text_of_every_script_and_length_comes_back_as_it_was,
+    the_items_of_one_commit_may_share_its_time_and_the_next_commit_has_its_own,
+    many_writers_share_one_commit,
+    a_bad_item_fails_alone,
+    a_full_queue_is_said_at_once,
+    readers_survive_panics,
+    panic_error_and_stop_of_the_databases_actor_are_survived_and_no_write_is_lost,
+    a_writer_that_ends_is_started_again_and_serves_what_waited,
+    one_idempotency_key_makes_one_job_however_many_ask_together,
+    a_repeat_of_the_same_item_is_its_own_answer_and_a_used_number_is_nobodys,
+    one_of_many_lives_claims_and_only_a_living_one_takes_over,
+    an_end_is_written_once_and_complete_only_from_awaiting,
+);
+
 struct House {
     store: Store,
-    _folder: tempfile::TempDir,
+    _bed: Bed,
 }
 
-fn open_with(change: impl FnOnce(&mut Settings), on_commit: super::writer::OnCommit) -> House {
-    let folder = tempfile::tempdir().expect("a folder");
-    let url = format!("sqlite://{}/p.db", folder.path().display());
-    let mut settings = Settings::new(Manager::new(&url).expect("a url"));
+fn open_with(bed: Bed, change: impl FnOnce(&mut Settings), on_commit: super::writer::OnCommit) -> House {
+    let mut settings = Settings::new(bed.manager());
     change(&mut settings);
-    House { store: Store::open(PROVISIONING, &settings, on_commit).expect("a database"), _folder: folder }
+    House { store: Store::open(PROVISIONING, &settings, on_commit).expect("a database"), _bed: bed }
 }
 
-fn open() -> House {
-    open_with(|_| {}, Arc::new(|_, _| {}))
+fn open(bed: Bed) -> House {
+    open_with(bed, |_| {}, Arc::new(|_, _| {}))
 }
 
 fn set(name: &str) -> impl use<> + FnMut(&mut super::AnyConnection) -> QueryResult<usize> + Send + 'static {
@@ -69,9 +85,8 @@ async fn hold(store: &Store) -> (blocking::Sender<()>, tokio::task::JoinHandle<(
     (open, held)
 }
 
-#[actix_rt::test]
-async fn many_writers_share_one_commit() {
-    let house = open();
+async fn many_writers_share_one_commit(bed: Bed) {
+    let house = open(bed);
     let (gate, held) = hold(&house.store).await;
     let before = house.store.counters();
     let writes: Vec<_> = (0..100).map(|n| Box::pin(house.store.write(set(&format!("s{n}"))))).collect();
@@ -87,9 +102,8 @@ async fn many_writers_share_one_commit() {
     assert_eq!(count(&house.store).await, 100);
 }
 
-#[actix_rt::test]
-async fn a_bad_item_fails_alone() {
-    let house = open();
+async fn a_bad_item_fails_alone(bed: Bed) {
+    let house = open(bed);
     let (gate, held) = hold(&house.store).await;
     let good = house.store.write(set("a"));
     let twice = house.store.write(set("a"));
@@ -110,9 +124,8 @@ async fn a_bad_item_fails_alone() {
     assert!(matches!(house.store.write(set("c")).await, Ok(1)), "the writer lives");
 }
 
-#[actix_rt::test]
-async fn a_full_queue_is_said_at_once() {
-    let house = open_with(|s| s.waiting_writes = 2, Arc::new(|_, _| {}));
+async fn a_full_queue_is_said_at_once(bed: Bed) {
+    let house = open_with(bed, |s| s.waiting_writes = 2, Arc::new(|_, _| {}));
     let (gate, held) = hold(&house.store).await;
     let mut waiting: Vec<_> = (0..2).map(|n| Box::pin(house.store.write(set(&format!("w{n}"))))).collect();
     for write in &mut waiting {
@@ -126,9 +139,8 @@ async fn a_full_queue_is_said_at_once() {
     assert_eq!(count(&house.store).await, 2, "what was refused left nothing");
 }
 
-#[actix_rt::test]
-async fn readers_survive_panics() {
-    let house = open();
+async fn readers_survive_panics(bed: Bed) {
+    let house = open(bed);
     for _ in 0..10 {
         let answer = house.store.read(|_| -> QueryResult<()> { panic!("poison query") }).await;
         assert!(matches!(&answer, Err(Error::Panicked(text)) if text == "poison query"), "{answer:?}");
@@ -137,9 +149,8 @@ async fn readers_survive_panics() {
     assert_eq!(reads, vec![0; 50]);
 }
 
-#[actix_rt::test]
-async fn panic_error_and_stop_of_the_databases_actor_are_survived_and_no_write_is_lost() {
-    let house = open();
+async fn panic_error_and_stop_of_the_databases_actor_are_survived_and_no_write_is_lost(bed: Bed) {
+    let house = open(bed);
     let supervisor = Supervisor::new(Health::new());
     let keeper = house.store.kept(&supervisor, &supervisor.here());
     for (n, how) in (1_i64..).zip([Break::Panic, Break::Fail, Break::Stop]) {
@@ -157,14 +168,13 @@ async fn panic_error_and_stop_of_the_databases_actor_are_survived_and_no_write_i
     assert!(matches!(house.store.write(set("last")).await, Ok(1)));
 }
 
-#[actix_rt::test]
-async fn a_writer_that_ends_is_started_again_and_serves_what_waited() {
+async fn a_writer_that_ends_is_started_again_and_serves_what_waited(bed: Bed) {
     let commits = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&commits);
     let faulty = Arc::new(move |_: usize, _: Duration| {
         assert!(counted.fetch_add(1, Ordering::SeqCst) != 1, "on demand, outside every guard");
     });
-    let house = open_with(|_| {}, faulty);
+    let house = open_with(bed, |_| {}, faulty);
     let supervisor = Supervisor::new(Health::new());
     house.store.keep(&supervisor, &supervisor.here());
     assert!(matches!(house.store.write(set("first")).await, Ok(1)));
@@ -207,9 +217,8 @@ async fn accepted(store: &Store, submit: &Submit) -> Result<Accepted, Error> {
     store.write(move |c| accept::accept(c, &submit)).await
 }
 
-#[actix_rt::test]
-async fn one_idempotency_key_makes_one_job_however_many_ask_together() {
-    let house = open();
+async fn one_idempotency_key_makes_one_job_however_many_ask_together(bed: Bed) {
+    let house = open(bed);
     let all: Vec<_> = (0..100).map(|n| submit(JobUid::random(), n, Some("k"))).collect();
     let answers = join_all(all.iter().map(|s| accepted(&house.store, s))).await;
     let fresh = answers.iter().filter(|a| matches!(a, Ok(Accepted::Stored(_)))).count();
@@ -226,9 +235,8 @@ async fn one_idempotency_key_makes_one_job_however_many_ask_together() {
     assert!(matches!(accepted(&house.store, &other).await, Ok(Accepted::Conflict)));
 }
 
-#[actix_rt::test]
-async fn a_repeat_of_the_same_item_is_its_own_answer_and_a_used_number_is_nobodys() {
-    let house = open();
+async fn a_repeat_of_the_same_item_is_its_own_answer_and_a_used_number_is_nobodys(bed: Bed) {
+    let house = open(bed);
     let mut first = submit(JobUid::random(), 1, Some("k"));
     first.entry.replay = Some("signature".into());
     assert!(matches!(accepted(&house.store, &first).await, Ok(Accepted::Stored(_))));
@@ -275,9 +283,8 @@ fn end_of(job: JobUid, epoch: i64, state: JobState) -> End {
     }
 }
 
-#[actix_rt::test]
-async fn one_of_many_lives_claims_and_only_a_living_one_takes_over() {
-    let house = open();
+async fn one_of_many_lives_claims_and_only_a_living_one_takes_over(bed: Bed) {
+    let house = open(bed);
     let store = &house.store;
     let uid = queued(store, 1).await;
     let mut lives = Vec::new();
@@ -328,9 +335,8 @@ async fn stale_writes_nothing(store: &Store, uid: JobUid, (boot, epoch): (Boot, 
     assert_eq!(after.version, before.version);
 }
 
-#[actix_rt::test]
-async fn an_end_is_written_once_and_complete_only_from_awaiting() {
-    let house = open();
+async fn an_end_is_written_once_and_complete_only_from_awaiting(bed: Bed) {
+    let house = open(bed);
     let (store, boot) = (&house.store, life(&house.store).await);
     let uid = queued(store, 1).await;
     store.write(move |c| transition::claim(c, &claim_of(uid, 0, boot))).await.expect("claimed");
@@ -348,4 +354,80 @@ async fn an_end_is_written_once_and_complete_only_from_awaiting() {
     assert!(matches!(store.write(move |c| transition::cancel_asked(c, uid, "ann")).await, Ok(false)));
     let row = store.read(move |c| job::by_uid(c, uid)).await.expect("a read").expect("the job");
     assert_eq!((row.state.as_str(), row.owner), ("cancelled", None));
+}
+
+async fn keys_that_differ_in_case_or_trailing_blanks_are_different(bed: Bed) {
+    let house = open(bed);
+    for (id, key) in (1..).zip(["key", "KEY", "key ", " key", "k\u{e9}y", "ke\u{301}y"]) {
+        let mut one = submit(JobUid::random(), id, Some(key));
+        one.entry.replay = Some(key.to_owned());
+        let answer = accepted(&house.store, &one).await;
+        assert!(matches!(answer, Ok(Accepted::Stored(_))), "{key:?} is a key of its own: {answer:?}");
+        let again = accepted(&house.store, &submit(JobUid::random(), 100 + id, Some(key))).await;
+        let Ok(Accepted::Same(first)) = again else { panic!("{key:?} again: {again:?}") };
+        assert_eq!(first.job, Some(one.uid));
+        let mut replayed = submit(JobUid::random(), 200 + id, None);
+        replayed.entry.replay = Some(key.to_owned());
+        assert!(matches!(accepted(&house.store, &replayed).await, Ok(Accepted::Replayed)), "{key:?}");
+    }
+}
+
+async fn two_dispatchers_with_links_of_their_own_race_for_a_claim_and_one_wins(bed: Bed) {
+    let (one, two) = (Settings::new(bed.manager()), Settings::new(bed.manager()));
+    let house = open(bed);
+    let stores = [one, two].map(|settings| {
+        Store::open(PROVISIONING, &settings, Arc::new(|_, _| {})).expect("the same database")
+    });
+    let boots = [life(&stores[0]).await, life(&stores[1]).await];
+    for id in 1..=40 {
+        let uid = queued(&house.store, id).await;
+        let tries = stores.iter().zip(boots).map(|(store, boot)| {
+            let claim = claim_of(uid, 0, boot);
+            store.write(move |c| transition::claim(c, &claim))
+        });
+        let won: Vec<bool> = join_all(tries).await.into_iter().map(|won| won.expect("asked")).collect();
+        assert_eq!(won.iter().filter(|won| **won).count(), 1, "{won:?}");
+        let row = house.store.read(move |c| job::by_uid(c, uid)).await.expect("a read").expect("the job");
+        let winner = boots[usize::from(won[1])];
+        assert_eq!((row.epoch, row.owner), (1, Some(winner.to_string())));
+    }
+}
+
+async fn text_of_every_script_and_length_comes_back_as_it_was(bed: Bed) {
+    let house = open(bed);
+    let long = "\u{1f600}".repeat(5_000);
+    for (id, text) in
+        (1..).zip(["", " ", "na\u{ef}ve \u{4f60}\u{597d} \u{1f600}", "'; DROP TABLE job; --\\", &long])
+    {
+        let (name, value) = (format!("text {id}"), text.to_owned());
+        let stored = house
+            .store
+            .write(move |c| {
+                let row = (setting::name.eq(&name), setting::value.eq(&value));
+                diesel::insert_into(setting::table).values(row).execute(c)
+            })
+            .await;
+        if text.len() > 10_000 && stored.is_err() {
+            assert!(
+                matches!(stored, Err(Error::Query(_) | Error::Unavailable(_))),
+                "refused, not cut: {stored:?}"
+            );
+            continue;
+        }
+        stored.expect("stored");
+        let name = format!("text {id}");
+        let back: String = house
+            .store
+            .read(move |c| setting::table.find(name).select(setting::value).first(c))
+            .await
+            .expect("a read");
+        assert_eq!(back, text);
+    }
+}
+
+async fn the_items_of_one_commit_may_share_its_time_and_the_next_commit_has_its_own(bed: Bed) {
+    let house = open(bed);
+    let time = || house.store.write(|c| Ok((c.now()?, c.now()?)));
+    let (first, second) = (time().await.expect("asked"), time().await.expect("asked"));
+    assert!(first.0 <= first.1 && first.1 < second.0, "{first:?} {second:?}");
 }

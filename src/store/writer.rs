@@ -7,7 +7,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use diesel::QueryResult;
 use diesel::result::{DatabaseErrorKind, Error as Diesel};
@@ -53,7 +53,7 @@ pub(crate) struct Tally {
 }
 
 /// Told after each commit: items in it and how long it took.
-pub(crate) type OnCommit = Arc<dyn Fn(usize, std::time::Duration) + Send + Sync>;
+pub(crate) type OnCommit = Arc<dyn Fn(usize, Duration) + Send + Sync>;
 
 #[derive(Clone)]
 pub(crate) struct Writer {
@@ -65,6 +65,44 @@ pub(crate) struct Writer {
     pub(crate) batch: usize,
     pub(crate) tally: Arc<Tally>,
     pub(crate) on_commit: OnCommit,
+    pub(crate) progress: Progress,
+}
+
+/// How long the writer has been at one batch: a server that has stopped answering is seen here, because the client
+/// library waits for it without an end.
+#[derive(Clone)]
+pub(crate) struct Progress {
+    start: Instant,
+    /// Milliseconds from `start` to the beginning of the batch at work, and one more; 0 between batches.
+    since: Arc<AtomicU64>,
+}
+
+impl Progress {
+    pub(crate) fn new() -> Self {
+        Self { start: Instant::now(), since: Arc::default() }
+    }
+
+    fn begin(&self) -> AtWork<'_> {
+        let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
+        self.since.store(now + 1, Ordering::Relaxed);
+        AtWork(&self.since)
+    }
+
+    /// How long the batch at work has taken so far.
+    pub(crate) fn at_work(&self) -> Duration {
+        match self.since.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            since => self.start.elapsed().saturating_sub(Duration::from_millis(since - 1)),
+        }
+    }
+}
+
+struct AtWork<'a>(&'a AtomicU64);
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
 }
 
 /// How often an item that lost against another transaction is tried again.
@@ -77,39 +115,70 @@ impl Writer {
         let mut batch: Vec<Box<dyn Item>> = Vec::with_capacity(self.batch);
         while waiting.blocking_recv_many(&mut batch, self.batch) > 0 {
             let _work = self.heart.work();
+            let _at_work = self.progress.begin();
             self.commit_all(&mut connection, &mut batch);
             batch.clear();
         }
     }
 
     fn commit_all(&self, connection: &mut Option<AnyConnection>, batch: &mut Vec<Box<dyn Item>>) {
-        match self.attempt(connection, batch) {
-            Ok(()) => batch.drain(..).for_each(|item| item.answer(Ok(()))),
-            Err(error) => {
-                if batch.len() > 1 {
-                    log::warn!("a batch of {} writes is replayed one by one: {error}", batch.len());
-                }
-                for item in batch.drain(..) {
-                    self.commit_one(connection, item);
-                }
+        let fault = match self.attempt(connection, batch) {
+            Ok(()) => return batch.drain(..).for_each(|item| item.answer(Ok(()))),
+            Err(fault) => fault,
+        };
+        if batch.len() > 1 {
+            log::warn!("a batch of {} writes failed: {fault}", batch.len());
+        }
+        // A commit that was sent and not answered may hold all of them.
+        let doubtful = matches!(fault, Fault::Commit(_));
+        let mut away = match fault {
+            Fault::Connect(text) => Some(text),
+            _ => None,
+        };
+        for item in batch.drain(..) {
+            match &away {
+                // One refused opening speaks for the whole batch: each may take long.
+                Some(text) => item.answer(Err(not_reached(doubtful, text))),
+                None => away = self.commit_one(connection, item, doubtful),
             }
         }
     }
 
-    fn commit_one(&self, connection: &mut Option<AnyConnection>, item: Box<dyn Item>) {
+    /// Runs an item alone; returns why the database could not be reached, if it could not.
+    fn commit_one(
+        &self,
+        connection: &mut Option<AnyConnection>,
+        item: Box<dyn Item>,
+        mut doubtful: bool,
+    ) -> Option<String> {
         self.tally.replays.fetch_add(1, Ordering::Relaxed);
         let mut alone = vec![item];
         let mut tries = 0;
         let outcome = loop {
-            match self.attempt(connection, &mut alone) {
+            let fault = match self.attempt(connection, &mut alone) {
                 Ok(()) => break Ok(()),
-                Err(fault) if tries < RETRIES && fault.may_pass() => tries += 1,
-                Err(fault) => break Err(fault),
+                Err(fault) => fault,
+            };
+            doubtful |= matches!(fault, Fault::Commit(_));
+            if tries == RETRIES || !fault.may_pass() {
+                break Err(fault);
             }
+            tries += 1;
+            std::thread::sleep(pause(tries));
+        };
+        let away = match &outcome {
+            Err(Fault::Connect(text)) => Some(text.clone()),
+            _ => None,
         };
         for item in alone {
-            item.answer(outcome.as_ref().copied().map_err(Fault::to_error));
+            item.answer(outcome.as_ref().copied().map_err(|fault| match fault {
+                Fault::Connect(text) => not_reached(doubtful, text),
+                // It failed now, but an earlier commit of it may have been stored.
+                fault if doubtful => doubt(fault),
+                fault => fault.to_error(),
+            }));
         }
+        away
     }
 
     /// One transaction over these items, on a connection that is opened anew after the last one broke.
@@ -120,12 +189,17 @@ impl Writer {
             None => {
                 // A server that is away is no thread that hangs.
                 let opened = self.heart.aside(|| self.manager.open());
-                slot.insert(opened.map_err(|e| Fault::Connect(e.to_string()))?)
+                slot.insert(opened.map_err(|e| Fault::Connect(text_of_connect(e)))?)
             }
         };
         self.heart.step();
         hit_in("commit", self.name);
-        let outcome = run_batch(connection, batch, &self.heart);
+        let outcome = if self.manager.is_server() {
+            // One that has stopped answering is no thread that hangs: those who wait for it are answered in time.
+            self.heart.aside(|| run_batch(connection, batch, &Heart::default()))
+        } else {
+            run_batch(connection, batch, &self.heart)
+        };
         self.heart.step();
         match &outcome {
             Ok(()) => self.count(batch.len(), started),
@@ -139,6 +213,34 @@ impl Writer {
         self.tally.commits.fetch_add(1, Ordering::Relaxed);
         self.tally.items.fetch_add(items as u64, Ordering::Relaxed);
         (self.on_commit)(items, started.elapsed());
+    }
+}
+
+/// Before another try: short, and not in step with who else tries again.
+fn pause(tries: u32) -> Duration {
+    let mut byte = [0_u8];
+    let jitter = getrandom::fill(&mut byte).map_or(0, |()| u64::from(byte[0]) / 16);
+    Duration::from_millis(5 * u64::from(tries) + jitter)
+}
+
+fn text_of_connect(error: Error) -> String {
+    match error {
+        Error::Connect(text) => text,
+        other => other.to_string(),
+    }
+}
+
+/// No connection: nothing was stored, unless an earlier commit was never answered.
+fn not_reached(doubtful: bool, text: &str) -> Error {
+    if doubtful { Error::Unknown } else { Error::Connect(text.to_owned()) }
+}
+
+/// The answer to an item whose first commit was never answered and whose later run failed.
+fn doubt(fault: &Fault) -> Error {
+    match fault.to_error() {
+        Error::Unavailable(_) | Error::Connect(_) => Error::Unknown,
+        // The statement itself is refused, so it was at its first run.
+        other => other,
     }
 }
 
@@ -206,6 +308,7 @@ fn run_batch(
     batch: &mut [Box<dyn Item>],
     heart: &Heart,
 ) -> Result<(), Fault> {
+    let _one = super::connection::OneTime::begin();
     connection.begin().map_err(Fault::Diesel)?;
     let ran = catch_unwind(AssertUnwindSafe(|| {
         batch.iter_mut().try_for_each(|item| {
@@ -238,13 +341,14 @@ fn lost_a_race(error: &Diesel) -> bool {
             let text = info.message();
             text.contains("Deadlock")
                 || text.contains("Lock wait timeout")
+                || text.contains("Record has changed since last read")
                 || text.contains("database is locked")
         }
         _ => false,
     }
 }
 
-fn is_broken(connection: &mut AnyConnection) -> bool {
+pub(super) fn is_broken(connection: &mut AnyConnection) -> bool {
     use diesel::r2d2::R2D2Connection;
     connection.is_broken() || connection.ping().is_err()
 }

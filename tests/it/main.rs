@@ -20,11 +20,15 @@ mod crash;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
+mod full_disk;
+#[cfg(test)]
 mod guest;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod idempotency;
+#[cfg(all(test, feature = "mysql"))]
+mod mariadb;
 #[cfg(test)]
 mod migrations;
 #[cfg(all(test, feature = "amqp"))]

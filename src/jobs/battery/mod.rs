@@ -25,6 +25,7 @@ use crate::ops::Health;
 use crate::store::provisioning::job::{self, Evidence, History};
 use crate::store::provisioning::watch::Watch;
 use crate::store::provisioning::{agent, transition};
+use crate::store::testing::{Bed, on_both};
 use crate::supervision::{Limits, Options, Supervisor};
 
 /// Rounds after which a job that has not ended never will.
@@ -162,8 +163,8 @@ fn faults() -> Vec<Fault> {
     all
 }
 
-async fn battery(kind: JobKind, class: TokenClass) {
-    let world = World::new(class).await;
+async fn battery(bed: Bed, kind: JobKind, class: TokenClass) {
+    let world = World::new(bed, class).await;
     let uid = world.submit(kind).await;
     let done = settle(&world, uid, None).await;
     assert_eq!(done.job.state, JobState::Complete, "{kind} {class} without a fault: {:?}", done.job);
@@ -179,43 +180,50 @@ async fn battery(kind: JobKind, class: TokenClass) {
     }
 }
 
-#[actix_rt::test]
-async fn noop() {
-    battery(JobKind::Noop, TokenClass::K).await;
+on_both!(
+    noop,
+    launch_with_tokens,
+    launch_with_tags_only,
+    launch_with_neither,
+    every_other_kind,
+    a_call_past_its_limit_is_dropped_its_outcome_stays_unknown_and_a_look_finds_it,
+    a_lease_past_its_limit_is_dropped_and_the_job_says_that_it_waits_for_the_key_manager,
+    a_cancelled_command_is_taken_back_only_where_it_was_never_sent,
+    jobs_on_one_server_follow_one_another_in_the_order_of_their_acceptance,
+    a_job_that_kills_its_process_is_set_aside_claimed_again_and_ends,
+);
+
+async fn noop(bed: Bed) {
+    battery(bed, JobKind::Noop, TokenClass::K).await;
 }
 
-#[actix_rt::test]
-async fn launch_with_tokens() {
-    battery(JobKind::LaunchServer, TokenClass::K).await;
+async fn launch_with_tokens(bed: Bed) {
+    battery(bed, JobKind::LaunchServer, TokenClass::K).await;
 }
 
-#[actix_rt::test]
-async fn launch_with_tags_only() {
-    battery(JobKind::LaunchServer, TokenClass::S).await;
-    battery(JobKind::LaunchServer, TokenClass::T).await;
+async fn launch_with_tags_only(bed: Bed) {
+    battery(bed.another(), JobKind::LaunchServer, TokenClass::S).await;
+    battery(bed.another(), JobKind::LaunchServer, TokenClass::T).await;
 }
 
-#[actix_rt::test]
-async fn launch_with_neither() {
-    battery(JobKind::LaunchServer, TokenClass::N).await;
+async fn launch_with_neither(bed: Bed) {
+    battery(bed, JobKind::LaunchServer, TokenClass::N).await;
 }
 
-#[actix_rt::test]
-async fn every_other_kind() {
+async fn every_other_kind(bed: Bed) {
     for kind in JobKind::ALL.iter().filter(|k| !matches!(k, JobKind::Noop | JobKind::LaunchServer)) {
-        battery(*kind, TokenClass::K).await;
+        battery(bed.another(), *kind, TokenClass::K).await;
     }
 }
 
-#[actix_rt::test]
-async fn a_call_past_its_limit_is_dropped_its_outcome_stays_unknown_and_a_look_finds_it() {
+async fn a_call_past_its_limit_is_dropped_its_outcome_stays_unknown_and_a_look_finds_it(bed: Bed) {
     let table = [
         (JobKind::LaunchServer, "launch", "find_by_tag", "found by its tag:"),
         (JobKind::StopServer, "stop", "machine", "accepted for"),
         (JobKind::TerminateServer, "terminate", "machine", "accepted for"),
     ];
     for (kind, call, look, found) in table {
-        let world = World::new(TokenClass::K).await;
+        let world = World::new(bed.another(), TokenClass::K).await;
         let uid = world.submit(kind).await;
         let ports = world.life().await;
         world.script.begin(None);
@@ -242,9 +250,8 @@ async fn a_call_past_its_limit_is_dropped_its_outcome_stays_unknown_and_a_look_f
     }
 }
 
-#[actix_rt::test]
-async fn a_lease_past_its_limit_is_dropped_and_the_job_says_that_it_waits_for_the_key_manager() {
-    let world = World::new(TokenClass::K).await;
+async fn a_lease_past_its_limit_is_dropped_and_the_job_says_that_it_waits_for_the_key_manager(bed: Bed) {
+    let world = World::new(bed.another(), TokenClass::K).await;
     let uid = world.submit(JobKind::LaunchServer).await;
     let ports = world.life().await;
     world.script.begin(None);
@@ -268,10 +275,9 @@ async fn a_lease_past_its_limit_is_dropped_and_the_job_says_that_it_waits_for_th
     check(&world, &ended, "the lease hangs").await;
 }
 
-#[actix_rt::test]
-async fn a_cancelled_command_is_taken_back_only_where_it_was_never_sent() {
+async fn a_cancelled_command_is_taken_back_only_where_it_was_never_sent(bed: Bed) {
     for sent in [false, true] {
-        let world = World::new(TokenClass::K).await;
+        let world = World::new(bed.another(), TokenClass::K).await;
         let uid = world.submit(JobKind::RunCommand).await;
         let ports = world.life().await;
         world.script.begin(None);
@@ -303,9 +309,8 @@ async fn a_cancelled_command_is_taken_back_only_where_it_was_never_sent() {
     }
 }
 
-#[actix_rt::test]
-async fn jobs_on_one_server_follow_one_another_in_the_order_of_their_acceptance() {
-    let world = World::new(TokenClass::K).await;
+async fn jobs_on_one_server_follow_one_another_in_the_order_of_their_acceptance(bed: Bed) {
+    let world = World::new(bed, TokenClass::K).await;
     let first = world.submit(JobKind::StopServer).await;
     let row = history(&world, first).await.job;
     let second = world.submit_on(JobKind::StartServer, row.server.expect("a server")).await;
@@ -322,9 +327,8 @@ async fn jobs_on_one_server_follow_one_another_in_the_order_of_their_acceptance(
     assert_eq!(effects, ["stop", "start"]);
 }
 
-#[actix_rt::test]
-async fn a_job_that_kills_its_process_is_set_aside_claimed_again_and_ends() {
-    let world = World::new(TokenClass::K).await;
+async fn a_job_that_kills_its_process_is_set_aside_claimed_again_and_ends(bed: Bed) {
+    let world = World::new(bed, TokenClass::K).await;
     let uid = world.submit(JobKind::LaunchServer).await;
     let mut set_aside = 0;
     world.script.begin(None);

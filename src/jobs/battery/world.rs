@@ -26,7 +26,8 @@ use crate::store::provisioning::job::History;
 use crate::store::provisioning::sequence::{Sequence, Sequencer};
 use crate::store::provisioning::server::{self, ServerRow};
 use crate::store::provisioning::{agent, node, seed, transition};
-use crate::store::{self, Manager, PROVISIONING, Settings, Store};
+use crate::store::testing::Bed;
+use crate::store::{self, PROVISIONING, Settings, Store};
 
 pub(super) const REGION: RegionId = RegionId(1000);
 
@@ -37,7 +38,7 @@ pub(super) struct World {
     pub(super) cloud: Arc<FakeCloud>,
     install: Arc<Key>,
     ring: Arc<KeyRing>,
-    _folder: tempfile::TempDir,
+    _bed: Bed,
 }
 
 struct Rows {
@@ -127,10 +128,8 @@ impl Liveness for Alive {
 }
 
 impl World {
-    pub(super) async fn new(class: TokenClass) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let url = format!("sqlite://{}/p.db", folder.path().display());
-        let settings = Settings { readers: 1, ..Settings::new(Manager::new(&url).expect("a url")) };
+    pub(super) async fn new(bed: Bed, class: TokenClass) -> Self {
+        let settings = Settings { readers: 1, ..Settings::new(bed.manager()) };
         let store = Store::open(PROVISIONING, &settings, Arc::new(|_, _| {})).expect("a database");
         let catalogue = seed::Catalogue {
             regions: vec![seed::SeedRegion {
@@ -159,7 +158,7 @@ impl World {
             ring: Arc::new(KeyRing::new(Key::random())),
             store,
             script,
-            _folder: folder,
+            _bed: bed,
         }
     }
 

@@ -215,6 +215,31 @@ async fn relay_reader_and_connection_that_panic_fail_or_stop_go_on() {
 }
 
 #[actix_rt::test]
+async fn an_actor_of_the_queue_that_is_given_up_ends_the_process_and_touches_no_neighbour() {
+    for kind in ["outbox-relay", "queue-reader", "queue-connection"] {
+        let Some(rabbit) = rabbit().await else { return };
+        // Before it is ruined: a reader's own messages must not be what breaks it.
+        let _reader = rabbit.rig.queue.subscribe(Topic::Jobs);
+        let others = |ruined: &str| -> Vec<(&'static str, String, u64)> {
+            let all = rabbit.supervisor.snapshots().into_iter();
+            let rest = all.filter(|s| (s.kind, s.key.as_str()) != (kind, ruined));
+            rest.map(|s| (s.kind, s.key, s.restarts)).collect()
+        };
+        let found = rabbit.supervisor.snapshots().into_iter().find(|s| s.kind == kind);
+        let key = found.unwrap_or_else(|| panic!("there is no {kind}")).key;
+        let before = others(&key);
+        rabbit.supervisor.ruin(kind, &key).await;
+        let reason = rabbit.supervisor.fatal().await;
+        assert_eq!(reason, format!("{kind} {key} panicked: tripped and its restarts are used up"));
+        assert_eq!(others(&key), before, "no other actor was touched");
+        // Without the connection that publishes nothing can be cleared away; the broker is a private one.
+        if kind != "queue-connection" {
+            rabbit.clear().await;
+        }
+    }
+}
+
+#[actix_rt::test]
 async fn what_nobody_can_use_goes_to_the_dead_letters_with_its_reason_and_delays_no_neighbour() {
     let Some(rabbit) = rabbit().await else { return };
     let mut reader = rabbit.rig.queue.subscribe(Topic::Jobs);

@@ -104,13 +104,14 @@ pub(crate) struct Site {
     child: Option<Child>,
     ready: Option<Ready>,
     starts: u32,
+    largest_file: Option<u64>,
 }
 
 impl Site {
     /// A fresh folder; nothing runs yet.
     pub(crate) fn new() -> Self {
         let folder = tempfile::Builder::new().prefix("dispatcher-it-").tempdir().expect("a folder");
-        Self { folder, arguments: Vec::new(), child: None, ready: None, starts: 0 }
+        Self { folder, arguments: Vec::new(), child: None, ready: None, starts: 0, largest_file: None }
     }
 
     /// A fresh folder with the process ready on it.
@@ -155,6 +156,27 @@ impl Site {
         self.restart(&Order::default());
     }
 
+    /// No file of the next process may grow beyond so many bytes, as on a disk that is full.
+    pub(crate) fn limit_files(&mut self, bytes: u64) {
+        self.largest_file = Some(bytes);
+    }
+
+    /// Lets files of the living process grow again.
+    #[track_caller]
+    pub(crate) fn unlimit_files(&self) {
+        let pid = self.child.as_ref().expect("a process runs").id();
+        let status = Command::new("prlimit").args([&format!("--pid={pid}"), "--fsize=unlimited"]).status();
+        assert!(status.expect("prlimit starts").success());
+    }
+
+    /// Starts with these further arguments and waits for a process that refuses to.
+    #[track_caller]
+    pub(crate) fn start_refused(&mut self, arguments: &[&str]) {
+        self.arguments = arguments.iter().map(|&a| a.to_owned()).collect();
+        self.spawn(&Order::default());
+        assert!(self.await_ready().is_err(), "it started\n{}", self.log());
+    }
+
     /// Starts again with the same arguments.
     #[track_caller]
     pub(crate) fn restart(&mut self, order: &Order) {
@@ -174,7 +196,7 @@ impl Site {
         let _absent = std::fs::remove_file(&ready_file);
         let log = File::options().create(true).append(true).open(self.log_file()).expect("a log");
         let armed = !order.place.is_empty() || !order.sabotage.is_empty();
-        let mut command = Command::new(PROGRAM);
+        let mut command = self.program();
         command
             .args(["dev", "--listen", "127.0.0.1:0", "--data"])
             .arg(self.folder.path().join("data"))
@@ -189,6 +211,15 @@ impl Site {
             command.args(["--failpoints-fd", "0"]);
         }
         self.child = Some(command.spawn().expect("the program starts"));
+    }
+
+    /// The program; with a limit for files it sees a refused write, and not the signal that would end it.
+    fn program(&self) -> Command {
+        let Some(bytes) = self.largest_file else { return Command::new(PROGRAM) };
+        let mut command = Command::new("sh");
+        let limit = format!("--fsize={bytes}:unlimited");
+        command.args(["-c", "trap '' XFSZ; exec prlimit \"$@\"", "sh", &limit, PROGRAM]);
+        command
     }
 
     /// Waits for the ready file of a process just started; reaps a process that ended before.
