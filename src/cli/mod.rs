@@ -8,6 +8,7 @@ mod dev;
 mod follow;
 mod guest;
 pub mod jobs;
+mod pauses;
 mod process;
 mod servers;
 pub mod table;
@@ -33,6 +34,8 @@ enum Command {
     Dev(dev::Args),
     /// Ask for jobs and look at them
     Jobs(jobs::Args),
+    /// Hold kinds of jobs, or those of an account, and let them go again
+    Pauses(pauses::Args),
     /// Look at servers, start, stop, pause and terminate them
     Servers(servers::Args),
     /// Look at guests' agents and run commands through them
@@ -56,6 +59,7 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Dev(args) => dev::main(args),
         Command::Jobs(args) => client_main(async |out| jobs::run(&args, out).await),
+        Command::Pauses(args) => client_main(async |out| pauses::run(&args, out).await),
         Command::Servers(args) => client_main(async |out| servers::run(&args, out).await),
         Command::Agents(args) => client_main(async |out| agents::run(&args, out).await),
         Command::Actors(args) => client_main(async |out| process::actors(&args, out).await),

@@ -102,9 +102,10 @@ impl JobStore for SqlStore {
 
     async fn apply(&self, change: Change) -> Result<Applied, Error> {
         let boot = self.boot;
-        let job = job_of(&change);
+        let (job, claims) = (job_of(&change), matches!(change, Change::Claim { .. }));
         let applied = self.store.write(move |c| apply(c, boot, &change)).await?;
-        if applied == Applied::Done {
+        // A claim that was refused may have put the job by, with its reason.
+        if applied == Applied::Done || claims {
             self.changes.tell(job);
         }
         Ok(applied)

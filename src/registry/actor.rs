@@ -8,6 +8,7 @@ use actix::prelude::*;
 use tokio::sync::mpsc;
 
 use super::directory::{Activate, Directory};
+use super::pauses::{self, Pause, Resume};
 use super::person::{self, CancelJob, Resolve};
 use super::{Error, Submitted};
 use crate::jobs::ports::Ports;
@@ -17,6 +18,7 @@ use crate::mq::{Nudge, Queue, Topic};
 use crate::ops::{Metrics, Recovery};
 use crate::store::provisioning::accept::{self, Accepted, Answer, Submit};
 use crate::store::provisioning::job::JobRow;
+use crate::store::provisioning::pause::PauseRow;
 use crate::store::provisioning::{job, node, transition};
 use crate::store::{self, Store};
 use crate::supervision::{self, Arbiter, Exit, Exited, Life, Mailbox, Options, Supervised, Supervisor};
@@ -182,6 +184,7 @@ impl RegistryActor {
         let metrics = self.spec.metrics.clone();
         let found = async move {
             take_over(&store, boot, &metrics).await?;
+            pauses::sweep(&store).await?;
             needed(&store, boot, most).await
         };
         ctx.spawn(found.into_actor(self).then(
@@ -335,6 +338,22 @@ impl Handler<Resolve> for RegistryActor {
 
     fn handle(&mut self, ask: Resolve, _: &mut Context<Self>) -> Self::Result {
         Box::pin(person::resolve(self.spec.clone(), ask))
+    }
+}
+
+impl Handler<Pause> for RegistryActor {
+    type Result = ResponseFuture<Result<PauseRow, Error>>;
+
+    fn handle(&mut self, ask: Pause, _: &mut Context<Self>) -> Self::Result {
+        Box::pin(pauses::pause(self.spec.clone(), ask))
+    }
+}
+
+impl Handler<Resume> for RegistryActor {
+    type Result = ResponseFuture<Result<(), Error>>;
+
+    fn handle(&mut self, ask: Resume, _: &mut Context<Self>) -> Self::Result {
+        Box::pin(pauses::resume(self.spec.clone(), ask))
     }
 }
 

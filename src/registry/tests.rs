@@ -8,8 +8,8 @@ use actix::prelude::*;
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
-use super::Registry;
 use super::actor::{RegistryActor, Running, Spec};
+use super::{Pause, Registry, Resume};
 use crate::cloud::Clouds;
 use crate::crypto::{Key, KeyRing};
 use crate::jobs::machine::Limits;
@@ -23,6 +23,7 @@ use crate::ops::{Health, Metrics};
 use crate::store::provisioning::accept::{Entry, Submit};
 use crate::store::provisioning::job::{self, History, JobRow};
 use crate::store::provisioning::node;
+use crate::store::provisioning::pause::PauseRow;
 use crate::store::provisioning::sequence::Sequencer;
 use crate::store::provisioning::server::ServerRow;
 use crate::store::{self, Manager, PROVISIONING, Settings, Store};
@@ -271,6 +272,103 @@ async fn a_job_that_is_put_off_starts_when_it_is_due_and_not_before() {
     let who = "somebody".to_owned();
     house.registry.cancel(CustomerId(1), JobId(101), who).await.expect("a cancel");
     house.until(later, "it is cancelled before it began", |row| row.state == "cancelled").await;
+}
+
+fn entry() -> Entry {
+    Entry {
+        customer: CustomerId(1),
+        access_key: "AK".into(),
+        request: Uid::random(),
+        replay: None,
+        idem: None,
+        repeat_by_key: false,
+    }
+}
+
+impl House {
+    async fn pause(&self, id: i64, kind: Option<&str>, account: Option<i64>) {
+        let row = PauseRow {
+            id,
+            customer: 1,
+            kind: kind.map(str::to_owned),
+            account,
+            made_by: "somebody".into(),
+            reason: format!("test {id}"),
+            made_at: 0,
+        };
+        let made = self.registry.pause(Pause { entry: entry(), row }).await.expect("paused");
+        assert!(made.id == id && made.made_at > 0);
+    }
+
+    async fn row(&self, uid: JobUid) -> JobRow {
+        self.store.read(move |c| job::by_uid(c, uid)).await.expect("a read").expect("the job")
+    }
+
+    async fn held(&self, uid: JobUid) -> JobRow {
+        let row = self.until(uid, "it is held", |row| row.why_code == "pause").await;
+        assert_eq!((row.state.as_str(), row.due_at, row.claimed_at), ("queued", None, None));
+        assert!(
+            row.why.starts_with("paused by somebody since ") && row.why.contains(": test "),
+            "{}",
+            row.why
+        );
+        row
+    }
+}
+
+#[actix_rt::test]
+async fn what_is_paused_waits_says_why_and_begins_when_nothing_holds_it_any_more() {
+    let house = house_that_sweeps(false, Duration::from_secs(60)).await;
+    let before = house.submit(100, LONG).await;
+    house.effect_known(before).await;
+    house.pause(1, Some("noop"), None).await;
+    house.pause(2, None, Some(1)).await;
+    let uid = house.submit(101, LONG).await;
+    assert!(house.held(uid).await.why.ends_with(": test 1"));
+    let resume = |id| house.registry.resume(Resume { entry: entry(), id });
+    resume(1).await.expect("the one");
+    assert!(matches!(resume(1).await, Err(super::Error::NoSuchPause(1))));
+    // The other pause holds it still, and says so.
+    assert!(house.held(uid).await.why.ends_with(": test 2"));
+    resume(2).await.expect("the other");
+    house.effect_known(uid).await;
+}
+
+#[actix_rt::test]
+async fn a_resume_wakes_at_once_and_a_job_keeps_the_time_it_was_held() {
+    let house = house_that_sweeps(false, Duration::from_secs(60)).await;
+    house.pause(1, Some("noop"), Some(1)).await;
+    let uid = house.submit(101, LONG).await;
+    let held = house.held(uid).await;
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    house.registry.resume(Resume { entry: entry(), id: 1 }).await.expect("resumed");
+    house.effect_known(uid).await;
+    let row = house.row(uid).await;
+    assert!(row.deadline >= held.deadline + 30_000, "{} after {}", row.deadline, held.deadline);
+}
+
+#[actix_rt::test]
+async fn a_pause_holds_nothing_else_and_a_held_job_is_cancelled_at_once() {
+    let house = house_that_sweeps(false, Duration::from_secs(60)).await;
+    house.pause(1, Some("stop-server"), Some(1)).await;
+    house.pause(2, None, Some(2)).await;
+    let free = house.submit(100, LONG).await;
+    house.effect_known(free).await;
+    house.pause(3, Some("noop"), None).await;
+    let uid = house.submit(101, LONG).await;
+    house.held(uid).await;
+    house.registry.cancel(CustomerId(1), JobId(101), "somebody".into()).await.expect("a cancel");
+    house.until(uid, "it is cancelled although it is paused", |row| row.state == "cancelled").await;
+}
+
+#[actix_rt::test]
+async fn a_held_job_that_nobody_woke_is_found_by_the_sweep() {
+    let house = house(true).await;
+    house.pause(1, Some("noop"), None).await;
+    let uid = house.submit(101, LONG).await;
+    house.held(uid).await;
+    house.store.write(|c| store::provisioning::pause::remove(c, CustomerId(1), 1)).await.expect("removed");
+    house.effect_known(uid).await;
 }
 
 #[actix_rt::test]

@@ -269,6 +269,17 @@ CREATE INDEX job_changed ON job (changed_at);
 CREATE INDEX job_server ON job (server, id);
 CREATE INDEX job_state ON job (customer, state, id);
 
+CREATE TABLE pause (
+    id BIGINT NOT NULL PRIMARY KEY,
+    customer BIGINT NOT NULL,
+    kind VARCHAR(32),
+    account BIGINT,
+    made_by VARCHAR(64) NOT NULL,
+    reason TEXT NOT NULL,
+    made_at BIGINT NOT NULL
+);
+CREATE INDEX pause_customer ON pause (customer, id);
+
 CREATE TABLE attempt (
     uid VARCHAR(32) NOT NULL PRIMARY KEY,
     job VARCHAR(32) NOT NULL,

@@ -43,7 +43,7 @@ fields! {
     /// Why a call was refused.
     Class = "class", "throttled, quota, auth, not-found, conflict, transient, unknown, bug";
     /// What an open job waits for.
-    Waits = "waits", "queue, lock, limit, key-manager, agent, verdict, look, retry, undo, person, crash";
+    Waits = "waits", "queue, pause, lock, limit, key-manager, agent, verdict, look, retry, undo, person, crash";
     /// Account it uses.
     Account = "account", "number of an account";
     /// Server it is about.
@@ -75,6 +75,7 @@ fields! {
 /// What an open job may wait for, with the codes its row then has.
 const WAITS: &[(&str, &[&str])] = &[
     ("queue", &["dispatch"]),
+    ("pause", &["pause"]),
     ("lock", &["server-busy"]),
     ("limit", &["throttled", "quota"]),
     ("key-manager", &["key-manager"]),

@@ -62,7 +62,7 @@ fn what_is_refused_names_field_value_and_remedy() {
         ("state:fialed", Some("state"), "fialed", "did you mean state:failed?"),
         ("kind:server.*", Some("kind"), "server.*", "did you mean kind:"),
         ("class:atuh", Some("class"), "atuh", "did you mean class:auth?"),
-        ("waits:budget", Some("waits"), "budget", "write queue, lock"),
+        ("waits:budget", Some("waits"), "budget", "write queue, pause, lock"),
         ("needs:you", Some("needs"), "you", "me"),
         ("account:shop", Some("account"), "shop", "number of an account"),
         ("account:", Some("account"), "", "a value is missing"),

@@ -11,6 +11,7 @@ pub mod catalog;
 pub mod figures;
 pub mod job;
 pub mod node;
+pub mod pause;
 pub mod plan;
 pub mod saved;
 pub mod schema;

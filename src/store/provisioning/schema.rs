@@ -828,8 +828,29 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    /// Table `pause`.
+    pause (id) {
+        /// Column `id`.
+        id -> BigInt,
+        /// Column `customer`.
+        customer -> BigInt,
+        /// Column `kind`.
+        kind -> Nullable<Text>,
+        /// Column `account`.
+        account -> Nullable<BigInt>,
+        /// Column `made_by`.
+        made_by -> Text,
+        /// Column `reason`.
+        reason -> Text,
+        /// Column `made_at`.
+        made_at -> BigInt,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(
     job,
+    pause,
     attempt,
     watch,
     evidence,

@@ -9,6 +9,7 @@ pub(super) mod jobs;
 pub(super) mod launch;
 pub(super) mod lists;
 mod openapi;
+mod pauses;
 mod problem;
 pub mod show;
 pub(super) mod submit;
@@ -43,6 +44,10 @@ const ROUTES: &[Line] = &[
     ("POST", "/jobs/{id}/cancel", |route| route.to(acts::cancel)),
     ("POST", "/jobs/{id}/retry", |route| route.to(acts::retry)),
     ("POST", "/jobs/{id}/resolve", |route| route.to(acts::resolve)),
+    // --- what is not begun
+    ("GET", "/pauses", |route| route.to(pauses::list)),
+    ("POST", "/pauses", |route| route.to(pauses::add)),
+    ("DELETE", "/pauses/{id}", |route| route.to(pauses::remove)),
     // --- servers and their agents
     ("GET", "/servers", |route| route.to(lists::servers)),
     ("GET", "/servers/{id}", |route| route.to(things::server)),
