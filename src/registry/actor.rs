@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::directory::{Activate, Directory};
 use super::pauses::{self, Pause, Resume};
+use super::schedules;
 use super::person::{self, CancelJob, Resolve};
 use super::{Error, Submitted};
 use crate::jobs::ports::Ports;
@@ -19,6 +20,7 @@ use crate::ops::{Metrics, Recovery};
 use crate::store::provisioning::accept::{self, Accepted, Answer, Submit};
 use crate::store::provisioning::job::JobRow;
 use crate::store::provisioning::pause::PauseRow;
+use crate::store::provisioning::sequence::Sequencer;
 use crate::store::provisioning::{job, node, transition};
 use crate::store::{self, Store};
 use crate::supervision::{self, Arbiter, Exit, Exited, Life, Mailbox, Options, Supervised, Supervisor};
@@ -72,6 +74,8 @@ impl Running {
 pub struct RegistryActor {
     spec: Spec,
     life: Life,
+    /// Numbers of the jobs of schedules.
+    numbers: Sequencer,
 }
 
 /// Store a job and have it run.
@@ -105,7 +109,8 @@ impl Supervised for RegistryActor {
     }
 
     fn fresh(spec: Spec, life: Life) -> Self {
-        Self { spec, life }
+        let numbers = Sequencer::new(spec.store.clone());
+        Self { spec, life, numbers }
     }
 }
 
@@ -182,10 +187,14 @@ impl RegistryActor {
         let (store, boot) = (self.spec.store.clone(), self.spec.ports.boot);
         let most = self.spec.running.directory().most();
         let metrics = self.spec.metrics.clone();
+        let (spec, numbers) = (self.spec.clone(), self.numbers.clone());
         let found = async move {
             take_over(&store, boot, &metrics).await?;
             pauses::sweep(&store).await?;
-            needed(&store, boot, most).await
+            let next = schedules::fire(&spec, &numbers).await?;
+            let needed = needed(&store, boot, most).await?;
+            let next = [needed.next, next].into_iter().flatten().min();
+            Ok(Needed { next, ..needed })
         };
         ctx.spawn(found.into_actor(self).then(
             |found: Result<Needed, store::Error>, actor: &mut Self, ctx| {

@@ -5,19 +5,23 @@
 //! after a crash, a give-up or a takeover. No state of it is the truth; it can be rebuilt from the rows at any time.
 
 mod actor;
+mod cron;
 mod directory;
 mod error;
 mod node;
 mod pauses;
 mod person;
+mod schedules;
 #[cfg(test)]
 mod tests;
 
 pub use actor::{RegistryActor, Running, Spec};
+pub use cron::Cron;
 pub use error::Error;
 pub use node::{Beat, NodeActor, NodeSpec};
 pub use pauses::{Pause, Resume};
 pub use person::Resolve;
+pub use schedules::described;
 
 use std::time::Duration;
 

@@ -14,6 +14,7 @@ pub mod node;
 pub mod pause;
 pub mod plan;
 pub mod saved;
+pub mod schedule;
 pub mod schema;
 pub mod search;
 pub mod seed;
