@@ -65,7 +65,11 @@ struct Add {
 
 fn object(text: &str) -> Result<Value, String> {
     let value: Value = serde_json::from_str(text).map_err(|e| format!("it is no JSON: {e}"))?;
-    if value.is_object() { Ok(value) } else { Err("it must be an object, such as {\"kind\":\"noop\"}".to_owned()) }
+    if value.is_object() {
+        Ok(value)
+    } else {
+        Err("it must be an object, such as {\"kind\":\"noop\"}".to_owned())
+    }
 }
 
 impl Add {
@@ -84,12 +88,20 @@ pub(super) async fn run(args: &Args, out: &mut dyn Write) -> Result<u8, Error> {
     let (path, wish) = match &args.command {
         Command::List => {
             let answer = client.get("/api/v1/schedules").await?;
-            if args.json { print(out, &answer)? } else { list(out, &answer)? }
+            if args.json {
+                print(out, &answer)?
+            } else {
+                list(out, &answer)?
+            }
             return Ok(0);
         }
         Command::Show(which) => {
             let answer = client.get(&path(which, "")).await?;
-            if args.json { print(out, &answer)? } else { one(out, &answer)? }
+            if args.json {
+                print(out, &answer)?
+            } else {
+                one(out, &answer)?
+            }
             return Ok(0);
         }
         Command::Remove(which) => {

@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 
 use super::directory::{Activate, Directory};
 use super::pauses::{self, Pause, Resume};
-use super::schedules;
 use super::person::{self, CancelJob, Resolve};
+use super::schedules;
 use super::{Error, Submitted};
 use crate::jobs::ports::Ports;
 use crate::jobs::{self, Changes, JobActor, Wake};

@@ -24,7 +24,10 @@ impl FromStr for Cron {
         }
         let cron = croner::Cron::from_str(text).map_err(|error| {
             let said = error.to_string();
-            format!("\"{text}\" is no cron expression ({}); its fields are {FIELDS}", said.trim_end_matches('.'))
+            format!(
+                "\"{text}\" is no cron expression ({}); its fields are {FIELDS}",
+                said.trim_end_matches('.')
+            )
         })?;
         Ok(Self(cron))
     }

@@ -11,6 +11,8 @@ mod error;
 mod node;
 mod pauses;
 mod person;
+#[cfg(test)]
+mod schedule_tests;
 mod schedules;
 #[cfg(test)]
 mod tests;

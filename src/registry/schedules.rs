@@ -6,10 +6,10 @@ use super::actor::Spec;
 use super::cron::Cron;
 use crate::model::{AccountId, CustomerId, JobId, JobParams, JobUid, Micros, Uid, UserId};
 use crate::mq::Nudge;
+use crate::store;
 use crate::store::provisioning::accept::{Entry, IdemKey, Submit};
 use crate::store::provisioning::schedule::{self, ScheduleRow};
 use crate::store::provisioning::sequence::{Sequence, Sequencer};
-use crate::store;
 
 /// Schedules fired in one go.
 const PAGE: i64 = 200;
@@ -65,7 +65,7 @@ async fn one(spec: &Spec, numbers: &Sequencer, row: ScheduleRow, now: Micros) ->
 }
 
 /// The job of one time: its idempotency key is the schedule with the time, so that the time has one job for ever.
-fn submit(row: &ScheduleRow, at: Micros, (id, params): (JobId, JobParams)) -> Submit {
+pub(super) fn submit(row: &ScheduleRow, at: Micros, (id, params): (JobId, JobParams)) -> Submit {
     let access_key = format!("schedule/{}", row.id);
     let idem = IdemKey { key: format!("{access_key}/{}", at.0), body_hash: access_key.clone() };
     let entry = Entry {

@@ -112,15 +112,15 @@ impl Handler<Break> for RegistryActor {
     }
 }
 
-struct House {
-    store: Store,
+pub(super) struct House {
+    pub(super) store: Store,
     registry: Registry,
     mailbox: Mailbox<RegistryActor>,
     supervisor: Supervisor,
-    _folder: tempfile::TempDir,
+    _folder: Option<tempfile::TempDir>,
 }
 
-async fn house(deaf: bool) -> House {
+pub(super) async fn house(deaf: bool) -> House {
     house_that_sweeps(deaf, Duration::from_millis(50)).await
 }
 
@@ -129,6 +129,15 @@ async fn house_that_sweeps(deaf: bool, sweep: Duration) -> House {
     let url = format!("sqlite://{}/p.db", folder.path().display());
     let settings = Settings::new(Manager::new(&url).expect("a url"));
     let store = Store::open(PROVISIONING, &settings, Arc::new(|_, _| {})).expect("a database");
+    House { _folder: Some(folder), ..node_on(store, deaf, sweep).await }
+}
+
+/// Another node on the same database.
+pub(super) async fn house_beside(house: &House) -> House {
+    node_on(house.store.clone(), false, Duration::from_millis(50)).await
+}
+
+async fn node_on(store: Store, deaf: bool, sweep: Duration) -> House {
     let boot = Boot::random();
     store.write(move |c| node::register(c, boot, "test")).await.expect("alive");
     let (changes, metrics, supervisor) = (Changes::new(), Metrics::new(), Supervisor::new(Health::new()));
@@ -170,7 +179,7 @@ async fn house_that_sweeps(deaf: bool, sweep: Duration) -> House {
     let options = Options { limits, ..Options::permanent() };
     let mailbox = supervisor.spawn::<RegistryActor>(&supervisor.here(), spec, options);
     let registry = Registry::new(mailbox.clone(), changes, Duration::from_secs(10));
-    House { store, registry, mailbox, supervisor, _folder: folder }
+    House { store, registry, mailbox, supervisor, _folder: None }
 }
 
 impl House {

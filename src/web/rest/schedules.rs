@@ -131,7 +131,10 @@ impl Wish {
             enabled.ok_or_else(|| Problem::field("enabled", "field enabled must be true or false"))?;
         let job = Asked::read(job.to_string().as_bytes()).map_err(|problem| {
             let field = problem.at_fault().unwrap_or_default();
-            Problem::field(format!("job.{field}").trim_end_matches('.'), format!("in job: {}", problem.detail()))
+            Problem::field(
+                format!("job.{field}").trim_end_matches('.'),
+                format!("in job: {}", problem.detail()),
+            )
         })?;
         if job.is_put_off() {
             let text = "a job of a schedule starts when the schedule fires; leave delaySeconds out";
@@ -161,9 +164,10 @@ pub(super) async fn add(
 
 async fn row_of(state: &State, who: &Principal, wish: Wish) -> Result<ScheduleRow, Problem> {
     let now = state.store.read(view::now).await?;
-    let next = wish.cron.after(now).ok_or_else(|| {
-        Problem::field("cron", format!("\"{}\" names no time that ever comes", wish.text))
-    })?;
+    let next = wish
+        .cron
+        .after(now)
+        .ok_or_else(|| Problem::field("cron", format!("\"{}\" names no time that ever comes", wish.text)))?;
     let plain = submit::plain(state, who, wish.job).await?;
     let params = serde_json::to_string(&plain.params).map_err(|e| Fault::internal(&e))?;
     Ok(ScheduleRow {
@@ -220,7 +224,8 @@ async fn stored(state: &State, entry: Entry, row: ScheduleRow) -> Result<Schedul
         Ok(Some(entered))
     };
     let Some(entered) = state.store.write(item).await? else {
-        let text = format!("there is a schedule \"{name}\" already, or there are {MOST} of them; delete one first");
+        let text =
+            format!("there is a schedule \"{name}\" already, or there are {MOST} of them; delete one first");
         return Err(Fault::conflict(text).into());
     };
     match (fresh(&entered)?, entered) {
@@ -291,9 +296,8 @@ pub(super) async fn remove(
     payload: web::Payload,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
-    let act = |c: &mut AnyConnection, row: &ScheduleRow| {
-        schedule::remove(c, CustomerId(row.customer), row.id)
-    };
+    let act =
+        |c: &mut AnyConnection, row: &ScheduleRow| schedule::remove(c, CustomerId(row.customer), row.id);
     change(&request, payload, &state, act).await.map_err(|problem| problem.of(&request))?;
     Ok(HttpResponse::NoContent().finish())
 }
@@ -311,7 +315,10 @@ pub(super) async fn fire(
         let params = params_of(&row)?;
         caller.principal.must(submit::action(params.kind()))?;
         if row.account != caller.principal.account.0 {
-            let text = format!("schedule {} uses account {}; fire it with a key of that account", row.id, row.account);
+            let text = format!(
+                "schedule {} uses account {}; fire it with a key of that account",
+                row.id, row.account
+            );
             return Err(Fault::conflict(text).into());
         }
         let plain = Plain {

@@ -22,7 +22,8 @@ fn nightly() -> Value {
 async fn a_schedule_is_made_shown_switched_fired_and_taken_away() {
     let rig = Rig::new().await;
     assert_eq!(send(&rig, (READER, "POST", SCHEDULES), &nightly()).await.status, 403);
-    let keyed = || signed(KEY, "POST", SCHEDULES, &nightly().to_string()).insert_header(("idempotency-key", "k"));
+    let keyed =
+        || signed(KEY, "POST", SCHEDULES, &nightly().to_string()).insert_header(("idempotency-key", "k"));
     let made = rig.send(keyed()).await;
     assert_eq!(made.status, 201, "{}", made.text);
     fits("post /schedules", 201, &made.json);
@@ -67,7 +68,11 @@ async fn what_is_wrong_with_a_schedule_is_named() {
         (json!({"enabled": "yes"}), "enabled", "true or false"),
         (json!({"crom": "x"}), "crom", "did you mean cron?"),
         (json!({"job": {"kind": "nop"}}), "job.kind", "did you mean noop?"),
-        (json!({"job": {"kind": "noop", "params": {"nte": 1}}}), "job.params.nte", "did you mean params.note?"),
+        (
+            json!({"job": {"kind": "noop", "params": {"nte": 1}}}),
+            "job.params.nte",
+            "did you mean params.note?",
+        ),
         (json!({"job": {"kind": "noop", "delaySeconds": 5}}), "job.delaySeconds", "leave delaySeconds out"),
         (json!({"job": null}), "job.kind", "missing"),
     ] {
@@ -76,7 +81,12 @@ async fn what_is_wrong_with_a_schedule_is_named() {
             wish[name] = value.clone();
         }
         let refused = send(&rig, (KEY, "POST", SCHEDULES), &wish).await;
-        assert_eq!((refused.status.as_u16(), &refused.json["field"]), (400, &field.into()), "{}", refused.text);
+        assert_eq!(
+            (refused.status.as_u16(), &refused.json["field"]),
+            (400, &field.into()),
+            "{}",
+            refused.text
+        );
         assert!(refused.text.contains(said), "{}", refused.text);
     }
 }

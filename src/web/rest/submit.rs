@@ -20,8 +20,8 @@ use crate::store::AnyConnection;
 use crate::store::provisioning::accept::{Entry, Submit};
 use crate::store::provisioning::sequence::Sequence;
 use crate::store::provisioning::{catalog, job, server};
-use crate::web::auth::Caller;
 use crate::web::State;
+use crate::web::auth::Caller;
 
 /// Longest run of a guest's command, in seconds.
 const LONGEST_COMMAND: i64 = 86_400;
