@@ -89,18 +89,18 @@ pub(super) async fn run(args: &Args, out: &mut dyn Write) -> Result<u8, Error> {
         Command::List => {
             let answer = client.get("/api/v1/schedules").await?;
             if args.json {
-                print(out, &answer)?
+                print(out, &answer)?;
             } else {
-                list(out, &answer)?
+                list(out, &answer)?;
             }
             return Ok(0);
         }
         Command::Show(which) => {
             let answer = client.get(&path(which, "")).await?;
             if args.json {
-                print(out, &answer)?
+                print(out, &answer)?;
             } else {
-                one(out, &answer)?
+                one(out, &answer)?;
             }
             return Ok(0);
         }

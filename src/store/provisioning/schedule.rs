@@ -143,8 +143,9 @@ pub fn next(connection: &mut AnyConnection) -> QueryResult<Option<Micros>> {
     Ok(next.map(Micros))
 }
 
-/// Moves a schedule on from the time it was seen to be due, and accepts its job in the same item, if there is to be
-/// one. None when another node was faster, or the schedule was changed meanwhile: then nothing is done.
+/// Moves a schedule on from the time it was seen to be due, and accepts its job in the same item, if there is one.
+///
+/// None when another node was faster, or the schedule was changed meanwhile: then nothing is done.
 ///
 /// # Errors
 /// What the database reports.
