@@ -266,6 +266,14 @@ impl Client {
         self.json(Method::POST, path, Some(body.to_string()), key).await
     }
 
+    /// Takes a resource away.
+    ///
+    /// # Errors
+    /// As `Client::send`.
+    pub async fn delete(&self, path: &str) -> Result<(), Error> {
+        self.bytes(Method::DELETE, path, None, None).await.map(|_| ())
+    }
+
     async fn json(
         &self,
         method: Method,

@@ -9,7 +9,9 @@ mod dev;
 mod follow;
 mod guest;
 pub mod jobs;
+mod pauses;
 mod process;
+mod schedules;
 mod servers;
 pub mod table;
 
@@ -34,6 +36,10 @@ enum Command {
     Dev(dev::Args),
     /// Ask for jobs and look at them
     Jobs(jobs::Args),
+    /// Submit jobs again and again, by cron expressions
+    Schedules(schedules::Args),
+    /// Hold kinds of jobs, or those of an account, and let them go again
+    Pauses(pauses::Args),
     /// Look at servers, start, stop, pause and terminate them
     Servers(servers::Args),
     /// Look at guests' agents and run commands through them
@@ -59,6 +65,8 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Dev(args) => dev::main(args),
         Command::Jobs(args) => client_main(async |out| jobs::run(&args, out).await),
+        Command::Schedules(args) => client_main(async |out| schedules::run(&args, out).await),
+        Command::Pauses(args) => client_main(async |out| pauses::run(&args, out).await),
         Command::Servers(args) => client_main(async |out| servers::run(&args, out).await),
         Command::Agents(args) => client_main(async |out| agents::run(&args, out).await),
         Command::Actors(args) => client_main(async |out| process::actors(&args, out).await),

@@ -124,7 +124,7 @@ impl JobStore for SqlStore {
 
     async fn apply(&self, change: Change) -> Result<Applied, Error> {
         let boot = self.boot;
-        let job = job_of(&change);
+        let (job, claims) = (job_of(&change), matches!(change, Change::Claim { .. }));
         let announce = self.announce.clone();
         let item = move |c: &mut AnyConnection| {
             let applied = apply(c, boot, &change)?;
@@ -136,7 +136,8 @@ impl JobStore for SqlStore {
             Ok(applied)
         };
         let applied = self.store.write(item).await?;
-        if applied == Applied::Done {
+        // A claim that was refused may have put the job by, with its reason.
+        if applied == Applied::Done || claims {
             self.changes.tell(job);
         }
         Ok(applied)

@@ -8,7 +8,9 @@ use actix::prelude::*;
 use tokio::sync::{Notify, mpsc};
 
 use super::directory::{Activate, Directory};
+use super::pauses::{self, Pause, Resume};
 use super::person::{self, CancelJob, Resolve};
+use super::schedules;
 use super::{Error, Submitted};
 use crate::jobs::ports::Ports;
 use crate::jobs::{self, Changes, JobActor, Wake};
@@ -17,6 +19,8 @@ use crate::mq::{Nudge, Queue, Topic};
 use crate::ops::{Metrics, Recovery};
 use crate::store::provisioning::accept::{self, Accepted, Answer, Submit};
 use crate::store::provisioning::job::JobRow;
+use crate::store::provisioning::pause::PauseRow;
+use crate::store::provisioning::sequence::Sequencer;
 use crate::store::provisioning::{job, node, transition};
 use crate::store::{self, AnyConnection, Store};
 use crate::supervision::{self, Arbiter, Exit, Exited, Life, Mailbox, Options, Supervised, Supervisor};
@@ -72,6 +76,8 @@ impl Running {
 pub struct RegistryActor {
     spec: Spec,
     life: Life,
+    /// Numbers of the jobs of schedules.
+    numbers: Sequencer,
 }
 
 /// Store a job and have it run.
@@ -105,7 +111,8 @@ impl Supervised for RegistryActor {
     }
 
     fn fresh(spec: Spec, life: Life) -> Self {
-        Self { spec, life }
+        let numbers = Sequencer::new(spec.store.clone());
+        Self { spec, life, numbers }
     }
 }
 
@@ -212,9 +219,14 @@ impl RegistryActor {
         let (store, boot) = (self.spec.store.clone(), self.spec.ports.boot);
         let most = self.spec.running.directory().most();
         let metrics = self.spec.metrics.clone();
+        let (spec, numbers) = (self.spec.clone(), self.numbers.clone());
         let found = async move {
             take_over(&store, boot, &metrics).await?;
-            needed(&store, boot, most).await
+            pauses::sweep(&store).await?;
+            let next = schedules::fire(&spec, &numbers).await?;
+            let needed = needed(&store, boot, most).await?;
+            let next = [needed.next, next].into_iter().flatten().min();
+            Ok(Needed { next, ..needed })
         };
         ctx.spawn(found.into_actor(self).then(
             |found: Result<Needed, store::Error>, actor: &mut Self, ctx| {
@@ -378,6 +390,22 @@ impl Handler<Resolve> for RegistryActor {
 
     fn handle(&mut self, ask: Resolve, _: &mut Context<Self>) -> Self::Result {
         Box::pin(person::resolve(self.spec.clone(), ask))
+    }
+}
+
+impl Handler<Pause> for RegistryActor {
+    type Result = ResponseFuture<Result<PauseRow, Error>>;
+
+    fn handle(&mut self, ask: Pause, _: &mut Context<Self>) -> Self::Result {
+        Box::pin(pauses::pause(self.spec.clone(), ask))
+    }
+}
+
+impl Handler<Resume> for RegistryActor {
+    type Result = ResponseFuture<Result<(), Error>>;
+
+    fn handle(&mut self, ask: Resume, _: &mut Context<Self>) -> Self::Result {
+        Box::pin(pauses::resume(self.spec.clone(), ask))
     }
 }
 

@@ -38,6 +38,12 @@ pub enum Error {
          failed or unresolved"
     )]
     NotComplete(JobId),
+    /// The tenant has no such pause.
+    #[error("there is no pause {0}; it may have ended, list yours with GET /api/v1/pauses")]
+    NoSuchPause(i64),
+    /// The tenant has as many pauses as it may.
+    #[error("there are {0} pauses already; end one of them first")]
+    TooManyPauses(i64),
     /// Our own fault.
     #[error("the registry failed")]
     Internal(#[source] store::Error),

@@ -5,18 +5,26 @@
 //! after a crash, a give-up or a takeover. No state of it is the truth; it can be rebuilt from the rows at any time.
 
 mod actor;
+mod cron;
 mod directory;
 mod error;
 mod node;
+mod pauses;
 mod peers;
 mod person;
+#[cfg(test)]
+mod schedule_tests;
+mod schedules;
 #[cfg(test)]
 mod tests;
 
 pub use actor::{RegistryActor, Running, Spec};
+pub use cron::Cron;
 pub use error::Error;
 pub use node::{Beat, NodeActor, NodeSpec};
+pub use pauses::{Pause, Resume};
 pub use person::Resolve;
+pub use schedules::described;
 
 use std::time::Duration;
 
@@ -26,6 +34,7 @@ use crate::jobs::Changes;
 use crate::model::{CustomerId, JobId, JobUid};
 use crate::store::provisioning::accept::{Entry, Submit};
 use crate::store::provisioning::job::JobRow;
+use crate::store::provisioning::pause::PauseRow;
 use crate::supervision::{Mailbox, Unreachable};
 
 /// Handle to the registry actor. Cheap to clone; usable from any thread.
@@ -86,6 +95,23 @@ impl Registry {
     /// # Errors
     /// [`Error::NoSuchJob`], [`Error::NotSetAside`], [`Error::NotComplete`], and those of a submit.
     pub async fn resolve(&self, ask: Resolve) -> Result<(), Error> {
+        self.mailbox.ask(ask, self.limit).await.map_err(unreachable)?
+    }
+
+    /// Begins no more jobs of a kind or an account; what is at work goes on. One that is there already is answered
+    /// as it is. Dropping the future takes nothing back.
+    ///
+    /// # Errors
+    /// [`Error::TooManyPauses`], and those of a submit.
+    pub async fn pause(&self, ask: Pause) -> Result<PauseRow, Error> {
+        self.mailbox.ask(ask, self.limit).await.map_err(unreachable)?
+    }
+
+    /// Ends a pause: what it alone held begins, the most urgent first.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchPause`], and those of a submit.
+    pub async fn resume(&self, ask: Resume) -> Result<(), Error> {
         self.mailbox.ask(ask, self.limit).await.map_err(unreachable)?
     }
 

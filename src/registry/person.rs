@@ -51,7 +51,7 @@ const fn answer(id: JobId, status: i32) -> Answer {
 }
 
 /// Whether an item was done now; false when it had been done before.
-const fn is_fresh(entered: &Entered) -> Result<bool, Error> {
+pub(super) const fn is_fresh(entered: &Entered) -> Result<bool, Error> {
     match entered {
         Entered::Fresh => Ok(true),
         Entered::Same(_) => Ok(false),

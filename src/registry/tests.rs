@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use super::actor::{RegistryActor, Running, Spec};
-use super::{Beat, NodeActor, NodeSpec, Registry};
+use super::{Beat, NodeActor, NodeSpec, Pause, Registry, Resume};
 use crate::cloud::Clouds;
 use crate::crypto::{Key, KeyRing};
 use crate::jobs::machine::Limits;
@@ -24,6 +24,7 @@ use crate::ops::{Health, Metrics};
 use crate::store::provisioning::accept::{Entry, Submit};
 use crate::store::provisioning::job::{self, History, JobRow};
 use crate::store::provisioning::node;
+use crate::store::provisioning::pause::PauseRow;
 use crate::store::provisioning::sequence::Sequencer;
 use crate::store::provisioning::server::ServerRow;
 use crate::store::provisioning::transition::{self, Claim, Fence};
@@ -114,15 +115,15 @@ impl Handler<Break> for RegistryActor {
     }
 }
 
-struct House {
-    store: Store,
+pub(super) struct House {
+    pub(super) store: Store,
     registry: Registry,
     mailbox: Mailbox<RegistryActor>,
     supervisor: Supervisor,
-    _bed: Bed,
+    _bed: Option<Bed>,
 }
 
-async fn house(bed: Bed, deaf: bool) -> House {
+pub(super) async fn house(bed: Bed, deaf: bool) -> House {
     house_that_sweeps(bed, deaf, Duration::from_millis(50)).await
 }
 
@@ -145,6 +146,15 @@ fn beating(store: &Store, boot: Boot, supervisor: &Supervisor) -> Arc<tokio::syn
 async fn house_that_sweeps(bed: Bed, deaf: bool, sweep: Duration) -> House {
     let settings = Settings::new(bed.manager());
     let store = Store::open(PROVISIONING, &settings, Arc::new(|_, _| {})).expect("a database");
+    House { _bed: Some(bed), ..node_on(store, deaf, sweep).await }
+}
+
+/// Another node on the same database.
+pub(super) async fn house_beside(house: &House) -> House {
+    node_on(house.store.clone(), false, Duration::from_millis(50)).await
+}
+
+async fn node_on(store: Store, deaf: bool, sweep: Duration) -> House {
     let boot = Boot::random();
     store.write(move |c| node::register(c, boot, "test")).await.expect("alive");
     let (changes, metrics, supervisor) = (Changes::new(), Metrics::new(), Supervisor::new(Health::new()));
@@ -189,7 +199,7 @@ async fn house_that_sweeps(bed: Bed, deaf: bool, sweep: Duration) -> House {
     let options = Options { limits, ..Options::permanent() };
     let mailbox = supervisor.spawn::<RegistryActor>(&supervisor.here(), spec, options);
     let registry = Registry::new(mailbox.clone(), changes, Duration::from_secs(10));
-    House { store, registry, mailbox, supervisor, _bed: bed }
+    House { store, registry, mailbox, supervisor, _bed: None }
 }
 
 impl House {
@@ -252,6 +262,10 @@ on_both!(
     a_nudge_that_was_lost_is_made_good_by_the_sweep,
     a_job_that_is_put_off_starts_when_it_is_due_and_not_before,
     the_job_of_a_life_that_stands_still_is_taken_over_and_that_of_one_that_beats_is_not,
+    what_is_paused_waits_says_why_and_begins_when_nothing_holds_it_any_more,
+    a_resume_wakes_at_once_and_a_job_keeps_the_time_it_was_held,
+    a_pause_holds_nothing_else_and_a_held_job_is_cancelled_at_once,
+    a_held_job_that_nobody_woke_is_found_by_the_sweep,
     a_poison_job_is_set_aside_with_its_text_and_ends_while_its_neighbours_go_on,
 );
 
@@ -343,6 +357,99 @@ async fn the_job_of_a_life_that_stands_still_is_taken_over_and_that_of_one_that_
     assert!(!may.expect("a guard"), "the old owner is fenced");
     stop.store(true, Ordering::SeqCst);
     beating.await.expect("it beat to the end");
+}
+
+fn entry() -> Entry {
+    Entry {
+        customer: CustomerId(1),
+        access_key: "AK".into(),
+        request: Uid::random(),
+        replay: None,
+        idem: None,
+        repeat_by_key: false,
+    }
+}
+
+impl House {
+    async fn pause(&self, id: i64, kind: Option<&str>, account: Option<i64>) {
+        let row = PauseRow {
+            id,
+            customer: 1,
+            kind: kind.map(str::to_owned),
+            account,
+            made_by: "somebody".into(),
+            reason: format!("test {id}"),
+            made_at: 0,
+        };
+        let made = self.registry.pause(Pause { entry: entry(), row }).await.expect("paused");
+        assert!(made.id == id && made.made_at > 0);
+    }
+
+    async fn row(&self, uid: JobUid) -> JobRow {
+        self.store.read(move |c| job::by_uid(c, uid)).await.expect("a read").expect("the job")
+    }
+
+    async fn held(&self, uid: JobUid) -> JobRow {
+        let row = self.until(uid, "it is held", |row| row.why_code == "pause").await;
+        assert_eq!((row.state.as_str(), row.due_at, row.claimed_at), ("queued", None, None));
+        assert!(
+            row.why.starts_with("paused by somebody since ") && row.why.contains(": test "),
+            "{}",
+            row.why
+        );
+        row
+    }
+}
+
+async fn what_is_paused_waits_says_why_and_begins_when_nothing_holds_it_any_more(bed: Bed) {
+    let house = house_that_sweeps(bed, false, Duration::from_secs(60)).await;
+    let before = house.submit(100, LONG).await;
+    house.effect_known(before).await;
+    house.pause(1, Some("noop"), None).await;
+    house.pause(2, None, Some(1)).await;
+    let uid = house.submit(101, LONG).await;
+    assert!(house.held(uid).await.why.ends_with(": test 1"));
+    let resume = |id| house.registry.resume(Resume { entry: entry(), id });
+    resume(1).await.expect("the one");
+    assert!(matches!(resume(1).await, Err(super::Error::NoSuchPause(1))));
+    // The other pause holds it still, and says so.
+    assert!(house.held(uid).await.why.ends_with(": test 2"));
+    resume(2).await.expect("the other");
+    house.effect_known(uid).await;
+}
+
+async fn a_resume_wakes_at_once_and_a_job_keeps_the_time_it_was_held(bed: Bed) {
+    let house = house_that_sweeps(bed, false, Duration::from_secs(60)).await;
+    house.pause(1, Some("noop"), Some(1)).await;
+    let uid = house.submit(101, LONG).await;
+    let held = house.held(uid).await;
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    house.registry.resume(Resume { entry: entry(), id: 1 }).await.expect("resumed");
+    house.effect_known(uid).await;
+    let row = house.row(uid).await;
+    assert!(row.deadline >= held.deadline + 30_000, "{} after {}", row.deadline, held.deadline);
+}
+
+async fn a_pause_holds_nothing_else_and_a_held_job_is_cancelled_at_once(bed: Bed) {
+    let house = house_that_sweeps(bed, false, Duration::from_secs(60)).await;
+    house.pause(1, Some("stop-server"), Some(1)).await;
+    house.pause(2, None, Some(2)).await;
+    let free = house.submit(100, LONG).await;
+    house.effect_known(free).await;
+    house.pause(3, Some("noop"), None).await;
+    let uid = house.submit(101, LONG).await;
+    house.held(uid).await;
+    house.registry.cancel(CustomerId(1), JobId(101), "somebody".into()).await.expect("a cancel");
+    house.until(uid, "it is cancelled although it is paused", |row| row.state == "cancelled").await;
+}
+
+async fn a_held_job_that_nobody_woke_is_found_by_the_sweep(bed: Bed) {
+    let house = house(bed, true).await;
+    house.pause(1, Some("noop"), None).await;
+    let uid = house.submit(101, LONG).await;
+    house.held(uid).await;
+    house.store.write(|c| store::provisioning::pause::remove(c, CustomerId(1), 1)).await.expect("removed");
+    house.effect_known(uid).await;
 }
 
 async fn a_poison_job_is_set_aside_with_its_text_and_ends_while_its_neighbours_go_on(bed: Bed) {

@@ -178,8 +178,10 @@ impl From<registry::Error> for Fault {
                 log::warn!("a submit was refused: {}", ops::Chain(&error));
                 Self::busy(message)
             }
-            E::NoSuchJob(_) => Self::not_found(message),
-            E::Ended(_) | E::NotSetAside(..) | E::NotComplete(_) => Self::conflict(message),
+            E::NoSuchJob(_) | E::NoSuchPause(_) => Self::not_found(message),
+            E::Ended(_) | E::NotSetAside(..) | E::NotComplete(_) | E::TooManyPauses(_) => {
+                Self::conflict(message)
+            }
             E::Internal(_) => Self::internal(&error),
         }
     }

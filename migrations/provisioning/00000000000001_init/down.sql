@@ -8,6 +8,8 @@ DROP TABLE outbox;
 DROP TABLE watch;
 DROP TABLE evidence;
 DROP TABLE attempt;
+DROP TABLE schedule;
+DROP TABLE pause;
 DROP TABLE job;
 DROP TABLE idem;
 DROP TABLE replay;

@@ -269,6 +269,39 @@ CREATE INDEX job_changed ON job (changed_at);
 CREATE INDEX job_server ON job (server, id);
 CREATE INDEX job_state ON job (customer, state, id);
 
+CREATE TABLE pause (
+    id BIGINT NOT NULL PRIMARY KEY,
+    customer BIGINT NOT NULL,
+    kind VARCHAR(32),
+    account BIGINT,
+    made_by VARCHAR(64) NOT NULL,
+    reason TEXT NOT NULL,
+    made_at BIGINT NOT NULL
+);
+CREATE INDEX pause_customer ON pause (customer, id);
+
+CREATE TABLE schedule (
+    id BIGINT NOT NULL PRIMARY KEY,
+    customer BIGINT NOT NULL,
+    account BIGINT NOT NULL,
+    person BIGINT NOT NULL,
+    name VARCHAR(64) NOT NULL,
+    cron VARCHAR(128) NOT NULL,
+    params MEDIUMTEXT NOT NULL,
+    description VARCHAR(255) NOT NULL,
+    priority INTEGER NOT NULL,
+    time_limit BIGINT NOT NULL,
+    misfire VARCHAR(8) NOT NULL,
+    enabled BOOLEAN NOT NULL,
+    next_at BIGINT,
+    last_at BIGINT,
+    last_job BIGINT,
+    made_at BIGINT NOT NULL,
+    version BIGINT NOT NULL
+);
+CREATE UNIQUE INDEX schedule_name ON schedule (customer, name);
+CREATE INDEX schedule_next ON schedule (next_at);
+
 CREATE TABLE attempt (
     uid VARCHAR(32) NOT NULL PRIMARY KEY,
     job VARCHAR(32) NOT NULL,

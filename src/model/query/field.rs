@@ -43,7 +43,7 @@ fields! {
     /// Why a call was refused.
     Class = "class", "throttled, quota, auth, not-found, conflict, transient, unknown, bug";
     /// What an open job waits for.
-    Waits = "waits", "queue, schedule, lock, limit, key-manager, agent, verdict, look, retry, undo, person, crash";
+    Waits = "waits", "queue, schedule, pause, lock, limit, key-manager, agent, verdict, look, retry, undo, person, crash";
     /// Account it uses.
     Account = "account", "number of an account";
     /// Server it is about.
@@ -76,6 +76,7 @@ fields! {
 const WAITS: &[(&str, &[&str])] = &[
     ("queue", &["dispatch"]),
     ("schedule", &["scheduled"]),
+    ("pause", &["pause"]),
     ("lock", &["server-busy"]),
     ("limit", &["throttled", "quota"]),
     ("key-manager", &["key-manager"]),

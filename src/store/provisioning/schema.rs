@@ -828,8 +828,69 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    /// Table `pause`.
+    pause (id) {
+        /// Column `id`.
+        id -> BigInt,
+        /// Column `customer`.
+        customer -> BigInt,
+        /// Column `kind`.
+        kind -> Nullable<Text>,
+        /// Column `account`.
+        account -> Nullable<BigInt>,
+        /// Column `made_by`.
+        made_by -> Text,
+        /// Column `reason`.
+        reason -> Text,
+        /// Column `made_at`.
+        made_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    /// Table `schedule`.
+    schedule (id) {
+        /// Column `id`.
+        id -> BigInt,
+        /// Column `customer`.
+        customer -> BigInt,
+        /// Column `account`.
+        account -> BigInt,
+        /// Column `person`.
+        person -> BigInt,
+        /// Column `name`.
+        name -> Text,
+        /// Column `cron`.
+        cron -> Text,
+        /// Column `params`.
+        params -> Text,
+        /// Column `description`.
+        description -> Text,
+        /// Column `priority`.
+        priority -> Integer,
+        /// Column `time_limit`.
+        time_limit -> BigInt,
+        /// Column `misfire`.
+        misfire -> Text,
+        /// Column `enabled`.
+        enabled -> Bool,
+        /// Column `next_at`.
+        next_at -> Nullable<BigInt>,
+        /// Column `last_at`.
+        last_at -> Nullable<BigInt>,
+        /// Column `last_job`.
+        last_job -> Nullable<BigInt>,
+        /// Column `made_at`.
+        made_at -> BigInt,
+        /// Column `version`.
+        version -> BigInt,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(
     job,
+    pause,
     attempt,
     watch,
     evidence,

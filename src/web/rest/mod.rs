@@ -9,7 +9,11 @@ pub(super) mod jobs;
 pub(super) mod launch;
 pub(super) mod lists;
 mod openapi;
+mod pauses;
 mod problem;
+mod schedules;
+#[cfg(test)]
+mod schedules_tests;
 pub mod show;
 pub(super) mod submit;
 #[cfg(test)]
@@ -43,6 +47,18 @@ const ROUTES: &[Line] = &[
     ("POST", "/jobs/{id}/cancel", |route| route.to(acts::cancel)),
     ("POST", "/jobs/{id}/retry", |route| route.to(acts::retry)),
     ("POST", "/jobs/{id}/resolve", |route| route.to(acts::resolve)),
+    // --- jobs again and again
+    ("GET", "/schedules", |route| route.to(schedules::list)),
+    ("POST", "/schedules", |route| route.to(schedules::add)),
+    ("GET", "/schedules/{id}", |route| route.to(schedules::one)),
+    ("DELETE", "/schedules/{id}", |route| route.to(schedules::remove)),
+    ("POST", "/schedules/{id}/enable", |route| route.to(schedules::enable)),
+    ("POST", "/schedules/{id}/disable", |route| route.to(schedules::disable)),
+    ("POST", "/schedules/{id}/fire", |route| route.to(schedules::fire)),
+    // --- what is not begun
+    ("GET", "/pauses", |route| route.to(pauses::list)),
+    ("POST", "/pauses", |route| route.to(pauses::add)),
+    ("DELETE", "/pauses/{id}", |route| route.to(pauses::remove)),
     // --- servers and their agents
     ("GET", "/servers", |route| route.to(lists::servers)),
     ("GET", "/servers/{id}", |route| route.to(things::server)),

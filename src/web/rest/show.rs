@@ -47,7 +47,7 @@ pub fn job(job: &Job) -> Value {
 }
 
 /// Parameters with names in camel case; user data only as "there is some".
-fn params(params: &JobParams) -> Value {
+pub(super) fn params(params: &JobParams) -> Value {
     let stored = serde_json::to_value(params).unwrap_or_default();
     let Some(Value::Object(fields)) = stored.get("params") else { return json!({}) };
     let shown: Map<String, Value> = fields

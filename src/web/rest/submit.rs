@@ -92,6 +92,11 @@ impl Asked {
         }
     }
 
+    /// Whether it starts later than it is accepted.
+    pub(super) const fn is_put_off(&self) -> bool {
+        !self.terms.delay.is_zero()
+    }
+
     fn limit(&self) -> Duration {
         let run = match &self.what {
             What::Run(_, _, secs) => Duration::from_secs(u64::from(*secs)),
@@ -211,10 +216,16 @@ pub(in crate::web) async fn put(
 }
 
 async fn made(state: &State, who: &Principal, entry: Entry, asked: Asked) -> Result<job::Job, Problem> {
+    let plain = plain(state, who, asked).await?;
+    stored(state, who, entry, plain).await
+}
+
+/// What is asked for with everything looked up, if `who` may ask for it.
+pub(super) async fn plain(state: &State, who: &Principal, asked: Asked) -> Result<Plain, Problem> {
     who.must(action(asked.kind()))?;
     let (limit, delay, priority) = (asked.limit(), asked.terms.delay, asked.terms.priority.unwrap_or(0));
     let (params, description) = resolved(asked, who, state).await?;
-    stored(state, who, entry, Plain { params, description, delay, limit, priority }).await
+    Ok(Plain { params, description, delay, limit, priority })
 }
 
 /// A job without anything left to look up.

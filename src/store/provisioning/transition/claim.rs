@@ -1,9 +1,9 @@
 //! Who owns a job: the claim, the takeover of dead lives' jobs, and which jobs need somebody.
 
-use diesel::dsl::exists;
+use diesel::dsl::{exists, not};
 use diesel::prelude::*;
 
-use super::{Fence, call};
+use super::{Fence, call, hold};
 use crate::model::{Boot, JobState, Micros};
 use crate::store::provisioning::job::Attempt;
 use crate::store::provisioning::node as lives;
@@ -25,7 +25,8 @@ pub struct Claim {
     pub crashes: i32,
 }
 
-/// Becomes the owner of a job that has none, or whose owner is dead.
+/// Becomes the owner of a job that has none, or whose owner is dead. A queued job that is paused is not claimed, unless
+/// its cancel was asked; it is put by until the pause is over.
 ///
 /// # Errors
 /// What the database reports.
@@ -55,7 +56,8 @@ pub fn claim(connection: &mut AnyConnection, claim: &Claim) -> QueryResult<bool>
         // Only a first claim finds a job queued.
         JobState::Queued => {
             let first = (taken, job::claimed_at.eq(Some(now)));
-            Prepared(diesel::update(free).set(first)).execute(connection)?
+            let let_go = job::cancel_by.is_not_null().or(not(hold::is_paused()));
+            Prepared(diesel::update(free.filter(let_go)).set(first)).execute(connection)?
         }
         _ => Prepared(diesel::update(free).set(taken)).execute(connection)?,
     };
@@ -67,7 +69,13 @@ pub fn claim(connection: &mut AnyConnection, claim: &Claim) -> QueryResult<bool>
         .filter(job::uid.eq(claim.seen.job.to_string()))
         .filter(job::epoch.eq(claim.seen.epoch.0 + 1))
         .filter(job::owner.eq(&boot));
-    diesel::select(exists(mine)).get_result(connection)
+    if diesel::select(exists(mine)).get_result(connection)? {
+        return Ok(true);
+    }
+    if claim.from == JobState::Queued {
+        hold::hold(connection, claim.seen)?;
+    }
+    Ok(false)
 }
 
 /// A claim and the attempt that begins the work, in one item. False when the claim stands and the attempt does not,

@@ -6,6 +6,7 @@
 mod call;
 mod claim;
 mod end;
+mod hold;
 mod verdict;
 mod wait;
 mod word;
@@ -13,6 +14,7 @@ mod word;
 pub use call::{Close, Opened, Then, close_attempt, hand_over, may_act, open_attempt};
 pub use claim::{Claim, claim, claim_and_open, needing_an_actor, next_due, owned_by, take_over};
 pub use end::{End, Obligation, Sent, cancel_asked, end, withdraw};
+pub use hold::{Wake, hold_queued, released, restate, wake};
 pub use verdict::verdict;
 pub use wait::{Quiet, Waiting, begin_undo, next_try, park, quarantine, wait};
 pub use word::{Heard, Word, audited, hears, resolve};
