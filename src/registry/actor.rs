@@ -1,7 +1,7 @@
 //! The registry actor: routes, activates jobs, and reconciles rows with what runs here.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::fut::ready;
 use actix::prelude::*;
@@ -78,6 +78,8 @@ pub struct RegistryActor {
     life: Life,
     /// Numbers of the jobs of schedules.
     numbers: Sequencer,
+    /// When the rows are looked at once more, before the next sweep.
+    look_at: Option<Instant>,
 }
 
 /// Store a job and have it run.
@@ -112,7 +114,7 @@ impl Supervised for RegistryActor {
 
     fn fresh(spec: Spec, life: Life) -> Self {
         let numbers = Sequencer::new(spec.store.clone());
-        Self { spec, life, numbers }
+        Self { spec, life, numbers, look_at: None }
     }
 }
 
@@ -233,7 +235,7 @@ impl RegistryActor {
                 match found {
                     Ok(needed) => {
                         if let Some(wait) = needed.next.filter(|wait| *wait <= actor.spec.sweep) {
-                            look_again(wait, ctx);
+                            actor.look_again(wait, ctx);
                         }
                         actor.take_up(needed);
                     }
@@ -253,6 +255,23 @@ impl RegistryActor {
             }
         }
         self.activate_all(needed.free);
+    }
+
+    /// Reconciles once more after a while, for what is due before the next sweep. One look at a time is planned: a
+    /// later one is planned by the earlier, and however many ask, looks do not multiply.
+    fn look_again(&mut self, after: Duration, ctx: &mut Context<Self>) {
+        let at = Instant::now() + after.max(SOONEST);
+        if self.look_at.is_some_and(|planned| planned <= at) {
+            return;
+        }
+        self.look_at = Some(at);
+        let _timer = ctx.run_later(at.duration_since(Instant::now()), move |actor, ctx| {
+            // An earlier look was planned meanwhile, and has planned what follows.
+            if actor.look_at == Some(at) {
+                actor.look_at = None;
+                actor.reconcile(ctx);
+            }
+        });
     }
 
     fn forget(&self, ctx: &mut Context<Self>) {
@@ -275,11 +294,6 @@ impl RegistryActor {
     }
 }
 
-/// Reconciles once more after a while, for what is due before the next sweep.
-fn look_again(after: Duration, ctx: &mut Context<RegistryActor>) {
-    let _timer = ctx.run_later(after.max(SOONEST), |actor, ctx| actor.reconcile(ctx));
-}
-
 /// Jobs that need an actor.
 struct Needed {
     /// Owned by this life, and whether a cancel was asked.
@@ -292,7 +306,7 @@ struct Needed {
 
 /// Takes over what dead lives left, page by page.
 async fn take_over(store: &Store, boot: Boot, metrics: &Metrics) -> Result<(), store::Error> {
-    let (began, mut jobs) = (std::time::Instant::now(), 0);
+    let (began, mut jobs) = (Instant::now(), 0);
     loop {
         let taken = store.write(move |c| transition::take_over(c, boot, PAGE)).await?;
         if taken.is_empty() {
@@ -372,7 +386,7 @@ impl Handler<Stored> for RegistryActor {
             self.activate(uid, Some(row));
         } else if delay <= self.spec.sweep {
             // Later ones are seen by a sweep before they are due.
-            look_again(delay, ctx);
+            self.look_again(delay, ctx);
         }
     }
 }
