@@ -21,7 +21,7 @@ const TO_DO: u8 = 3;
 pub(super) struct Args {
     #[command(subcommand)]
     what: What,
-    /// Settings file (TOML) whose section [database] names them
+    /// Settings file (TOML) whose section "database" names them
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Data folder with those that are files

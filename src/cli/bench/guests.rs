@@ -1,6 +1,7 @@
 //! What connected guests cost: memory of the dispatcher for each, and of each guest's agent.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -8,9 +9,12 @@ use serde_json::Value;
 use super::load::{self, Load};
 use super::place::{Place, resident_kib};
 use crate::cli::client::{Client, Error};
+use crate::model::Micros;
 
 /// Longest wait for all guests.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// After everybody was heard: what a start needs for a moment is given back.
+const SETTLE: Duration = Duration::from_secs(2);
 
 /// Memory for each connected guest.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,25 +31,31 @@ pub(super) fn agent_program() -> Option<PathBuf> {
     beside.exists().then_some(beside)
 }
 
-/// Connects guests in two halves; what the second half adds is their cost, because the first warms everything up.
+/// Connects guests in two halves. After each half the dispatcher is killed and started anew over the guests that live
+/// on, so that only what connected guests need is in its memory; what the second half adds is their cost.
 pub(super) async fn cost(folder: Option<&Path>, guests: u32) -> Result<Cost, Error> {
     let mut place = Place::make(folder)?;
     let program = agent_program().map_or_else(String::new, |path| path.display().to_string());
     let settings = place.folder().join("bench.toml");
     std::fs::write(&settings, format!("[simulated]\nguest_program = {}\n", toml::Value::String(program)))?;
-    place
-        .start_with(&["--guest-processes", &guests.to_string(), "--config", &settings.display().to_string()])
-        .await?;
-    let client = place.client()?;
+    let (limit, settings) = (guests.to_string(), settings.display().to_string());
+    let arguments = ["--guest-processes", &limit, "--config", &settings];
+    place.start_with(&arguments).await?;
     let half = guests / 2;
-    launch(&client, half).await?;
-    Load::of(place.client()?).drained().await?;
-    let before = place.memory_kib();
-    launch(&client, guests - half).await?;
-    Load::of(client).drained().await?;
-    let added = place.memory_kib() - before;
+    let mut memory = Vec::new();
+    for more in [half, guests - half] {
+        launch(&Rc::new(place.client()?), more).await?;
+        place.crash().await?;
+        let since = Micros::wall().rfc3339();
+        place.start_with(&arguments).await?;
+        let wanted = if memory.is_empty() { half } else { guests };
+        all_heard(&place.client()?, wanted, &since).await?;
+        tokio::time::sleep(SETTLE).await;
+        memory.push(place.memory_kib());
+    }
     let mut agents = place.guests()?.iter().map(|pid| resident_kib(*pid)).collect::<Vec<f64>>();
     agents.sort_by(f64::total_cmp);
+    let added = memory.last().copied().unwrap_or_default() - memory.first().copied().unwrap_or_default();
     let cost = Cost {
         dispatcher_bytes: added * 1024.0 / f64::from(guests - half),
         agent_kib: agents.get(agents.len() / 2).copied().unwrap_or_default(),
@@ -55,16 +65,21 @@ pub(super) async fn cost(folder: Option<&Path>, guests: u32) -> Result<Cost, Err
 }
 
 /// Makes so many servers and waits until the guest of each was heard.
-async fn launch(client: &Client, servers: u32) -> Result<(), Error> {
-    let known = heard(client).await?;
+async fn launch(client: &Rc<Client>, servers: u32) -> Result<(), Error> {
+    let known = heard(client, "").await?;
     for n in 0..servers {
         client.post("/api/v1/jobs", &load::launch(&format!("bench-{known}-{n}")), None).await?;
     }
-    let wanted = known + usize::try_from(servers).unwrap_or(usize::MAX);
+    all_heard(client, known + servers, "").await?;
+    Load::sharing(client).drained().await
+}
+
+/// Waits until so many guests were heard after a point in time.
+async fn all_heard(client: &Client, wanted: u32, since: &str) -> Result<(), Error> {
     let began = Instant::now();
-    while heard(client).await? < wanted {
+    while heard(client, since).await? < wanted {
         if began.elapsed() > PATIENCE {
-            let text = format!("not all of {servers} guests connect within {} s", PATIENCE.as_secs());
+            let text = format!("not all of {wanted} guests are heard within {} s", PATIENCE.as_secs());
             return Err(Error::Usage(text));
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -72,9 +87,11 @@ async fn launch(client: &Client, servers: u32) -> Result<(), Error> {
     Ok(())
 }
 
-/// Guests that were heard.
-async fn heard(client: &Client) -> Result<usize, Error> {
+/// Guests that were heard after a point in time.
+async fn heard(client: &Client, since: &str) -> Result<u32, Error> {
     let listed = client.get("/api/v1/agents").await?;
     let agents = listed.get("agents").and_then(Value::as_array).cloned().unwrap_or_default();
-    Ok(agents.iter().filter(|agent| agent.get("lastContact").is_some_and(Value::is_string)).count())
+    let last = |agent: &Value| agent.get("lastContact").and_then(Value::as_str).map(str::to_owned);
+    let count = agents.iter().filter(|agent| last(agent).is_some_and(|at| at.as_str() > since)).count();
+    Ok(u32::try_from(count).unwrap_or(u32::MAX))
 }

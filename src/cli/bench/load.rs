@@ -57,6 +57,11 @@ impl Load {
         Self { client: Rc::new(client) }
     }
 
+    /// Load from a client that others use too.
+    pub(super) fn sharing(client: &Rc<Client>) -> Self {
+        Self { client: Rc::clone(client) }
+    }
+
     async fn noop(&self, when: When) -> Result<Value, Error> {
         let delay = match when {
             When::Now => 0,

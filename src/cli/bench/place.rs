@@ -22,6 +22,14 @@ pub(super) struct Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        // After a stop in order none is left.
+        for pid in self.guests().unwrap_or_default() {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let ours = String::from_utf8_lossy(&line).contains(&*self.folder.to_string_lossy());
+            if let Some(pid) = i32::try_from(pid).ok().filter(|_| ours) {
+                let _gone = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
         if let Err(error) = std::fs::remove_dir_all(&self.folder) {
             log::warn!("the folder {} stays: {error}", self.folder.display());
         }
@@ -104,6 +112,14 @@ impl Place {
             );
         }
         Ok(found)
+    }
+
+    /// Kills the process as a crash would; its guests live on.
+    pub(super) async fn crash(&mut self) -> Result<(), Error> {
+        if let Some(mut child) = self.child.take() {
+            child.kill().await?;
+        }
+        Ok(())
     }
 
     /// Ends the process in order.
