@@ -1,7 +1,9 @@
 //! Settings: one struct a section, with defaults that work, unknown keys refused. Secrets are never settings.
 
+mod place;
 mod queue;
 
+pub use place::{Keys, Listen, Process};
 pub use queue::Queue;
 
 use std::path::Path;
@@ -13,6 +15,12 @@ use serde::Deserialize;
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// Where this process keeps its files, and as whom it runs.
+    pub process: Process,
+    /// Where it listens.
+    pub listen: Listen,
+    /// The installation's keys and certificates.
+    pub keys: Keys,
     /// Where the rows are.
     pub database: Database,
     /// The life of this process in the database.
@@ -186,6 +194,9 @@ impl Default for Pinger {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Simulated {
+    /// Where a simulated cloud that is a process of its own answers, as `http://127.0.0.1:PORT`; empty: `dispatcher dev` has one
+    /// inside, other roles have none.
+    pub url: String,
     /// How it tells a repeated create: `K`, `S`, `T` or `N`.
     pub class: String,
     /// Executable run as `agent` for each guest; empty means this one.
@@ -205,6 +216,7 @@ pub struct Simulated {
 impl Default for Simulated {
     fn default() -> Self {
         Self {
+            url: String::new(),
             class: "K".to_owned(),
             guest_program: String::new(),
             boot_ms: 150,
@@ -220,6 +232,8 @@ impl Default for Simulated {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Km {
+    /// Where the key manager answers, as `host:port`.
+    pub address: String,
     /// Leases a second one process may take.
     pub per_node: u32,
     /// Leases a second one tenant may take.
@@ -228,7 +242,7 @@ pub struct Km {
 
 impl Default for Km {
     fn default() -> Self {
-        Self { per_node: 2000, per_tenant: 1000 }
+        Self { address: "127.0.0.1:2013".to_owned(), per_node: 2000, per_tenant: 1000 }
     }
 }
 
@@ -284,6 +298,7 @@ impl Config {
     /// # Errors
     /// [`Error::Value`] with the remedy.
     pub fn check(&self) -> Result<(), Error> {
+        self.listen.check()?;
         self.database.check()?;
         let value = |key, value: String, remedy| Err(Error::Value { key, value, remedy });
         if self.node.beat_ms == 0 || self.node.beat_ms * 2 > self.node.fresh_ms {
