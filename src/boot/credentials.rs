@@ -1,37 +1,28 @@
-//! The key manager of an embedded installation: its database, its first credential, its listener, and the client.
+//! The key manager: its database, its first credential, its listener, and the client other roles ask it with.
 
-use std::net::SocketAddr;
+use std::net::TcpListener;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::pki_types::ServerName;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::Error;
-use super::folder::Folder;
+use super::base::{Base, Ops};
+use super::safe::KM_NAME;
 use crate::config;
-use crate::crypto::{Algorithm, Key, Secret, pki};
+use crate::crypto::pki::{self, Identity};
+use crate::crypto::{Algorithm, Key, Secret};
 use crate::km::server::{
     Asked, Credential, CredentialError, CredentialStore, Kek, Limits, Place, Rate, Refusal, Server, Settings,
 };
 use crate::km::{self, Channel, Km, Target};
-use crate::model::Boot;
-use crate::ops::{Health, Metrics};
 use crate::store::provisioning::seed;
 use crate::store::{self, CREDENTIALS, Manager, Store};
-use crate::supervision::Supervisor;
 
 /// Reference of the seeded account's credential.
 pub(super) const REFERENCE: &str = "simulated-account";
 /// Endpoint the credential may be shown to.
 const ENDPOINT: &str = "simulated://local";
-/// Life of the service certificates; they are made anew at each start.
-const LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
-/// URI of the key manager's certificate.
-const ROLE: &str = "urn:dispatcher:role:km";
-/// Name the client asks for.
-const NAME: &str = "km";
 
 /// The seeded account's credential at the simulated cloud.
 pub(super) struct CloudCredential {
@@ -39,48 +30,62 @@ pub(super) struct CloudCredential {
     pub(super) secret: String,
 }
 
-/// Starts the key manager's server; it ends when `stop` says so.
-pub(super) async fn serve(
-    folder: &Folder,
-    services: &pki::Authority,
-    (credential, manager): (&CloudCredential, Manager),
-    ((settings, mut stop), supervisor): ((&config::Km, watch::Receiver<bool>), &Supervisor),
-) -> Result<(), Error> {
-    let fault = |error: &(dyn std::error::Error + 'static)| Error::part("key manager", error);
+fn fault(error: &(dyn std::error::Error + 'static)) -> Error {
+    Error::part("key manager", error)
+}
+
+/// Opens the credentials.
+pub(super) async fn open(manager: Manager, kek: &Key, ops: &Ops) -> Result<CredentialStore, Error> {
     let opening = store::Settings { readers: 1, ..store::Settings::new(manager) };
     let database = Store::open(CREDENTIALS, &opening, Arc::new(|_, _| {}))
-        .map_err(|source| Error::Database { name: "credentials", source })?;
-    database.keep(supervisor, &supervisor.arbiter("plumbing"));
-    let kek = Kek::new(&folder.key("kek.key")?, Algorithm::default());
-    let credentials = CredentialStore::new(database, kek);
+        .map_err(|source| Error::Database { name: CREDENTIALS.name, source })?;
+    database.keep(&ops.supervisor, &ops.supervisor.arbiter("plumbing"));
+    let credentials = CredentialStore::new(database, Kek::new(kek, Algorithm::default()));
     credentials.check().await.map_err(|e| fault(&e))?;
-    enter(&credentials, credential).await?;
-    let identity = services.issue_role(ROLE, &[NAME.to_owned()], LIFE).map_err(|e| fault(&e))?;
-    let tls = pki::server_config(&identity, Some(services.cert_pem()), true).map_err(|e| fault(&e))?;
-    let listener = folder.listener("km", SocketAddr::from(([127, 0, 0, 1], 0)))?;
-    let listen = || {
-        listener.set_nonblocking(true)?;
-        TcpListener::from_std(listener)
-    };
-    let listener = listen().map_err(|e| fault(&e))?;
+    Ok(credentials)
+}
+
+/// What both ends of the line to the key manager have.
+pub(super) struct Line {
+    /// The root of roles.
+    pub(super) services: String,
+    /// Who this end is.
+    pub(super) role: Identity,
+    /// Seals what is said.
+    pub(super) channel: Key,
+}
+
+/// Serves leases until `stop` says so.
+pub(super) fn serve(
+    credentials: &CredentialStore,
+    line: &Line,
+    (settings, listeners): (&config::Km, Vec<TcpListener>),
+    stop: &watch::Receiver<bool>,
+) -> Result<(), Error> {
+    let tls = pki::server_config(&line.role, Some(&line.services), true).map_err(|e| fault(&e))?;
     let rate = |per_second: u32| Rate { burst: per_second.saturating_mul(5), per_second };
     let limits =
         Limits { node: rate(settings.per_node), customer: rate(settings.per_tenant), ..Limits::default() };
     let server = Server::new(
         Arc::new(tls),
-        Channel::new(&folder.key("channel.key")?, Algorithm::default()),
-        credentials,
+        Channel::new(&line.channel, Algorithm::default()),
+        credentials.clone(),
         Settings { limits, ..Settings::default() },
     );
-    actix_rt::spawn(server.serve(listener, async move {
-        // A dropped sender ends it too.
-        let _ = stop.wait_for(|stop| *stop).await;
-    }));
+    for listener in listeners {
+        listener.set_nonblocking(true).map_err(|e| fault(&e))?;
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(|e| fault(&e))?;
+        let mut stop = stop.clone();
+        actix_rt::spawn(server.clone().serve(listener, async move {
+            // A dropped sender ends it too.
+            let _ = stop.wait_for(|stop| *stop).await;
+        }));
+    }
     Ok(())
 }
 
 /// Enters the first credential where it is missing.
-async fn enter(store: &CredentialStore, credential: &CloudCredential) -> Result<(), Error> {
+pub(super) async fn enter(store: &CredentialStore, credential: &CloudCredential) -> Result<(), Error> {
     let place = Place {
         reference: REFERENCE.to_owned(),
         customer: seed::CUSTOMER,
@@ -91,50 +96,27 @@ async fn enter(store: &CredentialStore, credential: &CloudCredential) -> Result<
     match store.get(&asked).await {
         Ok(_) => return Ok(()),
         Err(CredentialError::Refused(Refusal::Unknown)) => {}
-        Err(error) => return Err(Error::part("key manager", &error)),
+        Err(error) => return Err(fault(&error)),
     }
     let entered = Credential {
         access_key: credential.access_key.clone(),
         secret: Secret::from(credential.secret.clone()),
     };
-    store.put(&place, entered).await.map(drop).map_err(|e| Error::part("key manager", &e))
+    store.put(&place, entered).await.map(drop).map_err(|e| fault(&e))
 }
 
-/// What the client is wired to.
-pub(super) struct Client<'a> {
-    supervisor: &'a Supervisor,
-    boot: Boot,
-    health: Health,
-    metrics: Metrics,
-}
-
-impl<'a> Client<'a> {
-    pub(super) fn new(supervisor: &'a Supervisor, boot: Boot, (health, metrics): (Health, Metrics)) -> Self {
-        Self { supervisor, boot, health, metrics }
-    }
-}
-
-/// Starts the dispatcher's client of the key manager.
-pub(super) fn client(folder: &Folder, services: &pki::Authority, wired: Client<'_>) -> Result<Km, Error> {
+/// Starts the client of the key manager at this address.
+pub(super) fn client(base: &Base, line: &Line, address: String) -> Result<Km, Error> {
     let fault = |error: &(dyn std::error::Error + 'static)| Error::part("key manager client", error);
-    let identity = services
-        .issue_role("urn:dispatcher:role:dispatcher", &["dispatcher".to_owned()], LIFE)
-        .map_err(|e| fault(&e))?;
-    let tls = pki::client_config(services.cert_pem(), Some(&identity)).map_err(|e| fault(&e))?;
-    let port = std::fs::read_to_string(folder.path.join("port.km")).unwrap_or_default();
-    let key: Key = folder.key("channel.key")?;
+    let tls = pki::client_config(&line.services, Some(&line.role)).map_err(|e| fault(&e))?;
     let target = Target {
-        address: format!("127.0.0.1:{}", if port.is_empty() { "1" } else { port.trim() }),
-        server_name: ServerName::try_from(NAME).map_err(|e| fault(&e))?,
+        address,
+        server_name: ServerName::try_from(KM_NAME).map_err(|e| fault(&e))?,
         tls: Arc::new(tls),
-        channel: Channel::new(&key, Algorithm::default()),
+        channel: Channel::new(&line.channel, Algorithm::default()),
     };
-    let links = km::Links { node: wired.boot, health: wired.health, metrics: wired.metrics };
-    Ok(km::start(
-        wired.supervisor,
-        &wired.supervisor.arbiter("plumbing"),
-        target,
-        km::Settings::default(),
-        links,
-    ))
+    let ops = &base.ops;
+    let links = km::Links { node: base.boot, health: ops.health.clone(), metrics: ops.metrics.clone() };
+    let plumbing = ops.supervisor.arbiter("plumbing");
+    Ok(km::start(&ops.supervisor, &plumbing, target, km::Settings::default(), links))
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Error;
+use super::base::Company;
 use crate::config;
 use crate::store::{ANALYTICS, AnyConnection, CREDENTIALS, Database, Manager, PROVISIONING};
 
@@ -43,20 +44,29 @@ impl<'a> Databases<'a> {
         })
     }
 
-    /// Makes databases that a server does not have, and takes the one with the jobs for this process: a lock that the
-    /// server lets go with the connection, as the lock on the folder goes with the process.
-    pub(super) fn hold(&self) -> Result<Option<AnyConnection>, Error> {
-        for which in ALL {
-            let fault = |source| Error::Database { name: which.name, source };
-            self.manager(which)?.create().map_err(fault)?;
-        }
+    /// Makes databases that a server does not have, and takes the one with the jobs for this process where it is to be
+    /// alone: a lock that the server lets go with the connection, as the lock on the folder goes with the process.
+    pub(super) fn hold(&self, with: Company) -> Result<Option<AnyConnection>, Error> {
+        let fault = |name| move |source| Error::Database { name, source };
         let manager = self.manager(PROVISIONING)?;
+        if with == Company::Others {
+            if !manager.is_server() {
+                return Err(Error::NoServer);
+            }
+            let mut connection = manager.open().map_err(fault(PROVISIONING.name))?;
+            return match connection.is_free().map_err(fault(PROVISIONING.name))? {
+                true => Ok(None),
+                false => Err(Error::DatabaseInUse(manager.target().to_string())),
+            };
+        }
+        for which in ALL {
+            self.manager(which)?.create().map_err(fault(which.name))?;
+        }
         if !manager.is_server() {
             return Ok(None);
         }
-        let fault = |source| Error::Database { name: PROVISIONING.name, source };
-        let mut connection = manager.open().map_err(fault)?;
-        match connection.hold().map_err(fault)? {
+        let mut connection = manager.open().map_err(fault(PROVISIONING.name))?;
+        match connection.hold().map_err(fault(PROVISIONING.name))? {
             true => Ok(Some(connection)),
             false => Err(Error::DatabaseInUse(manager.target().to_string())),
         }

@@ -49,6 +49,7 @@ pub(super) async fn show(house: &House) -> Result<(), Error> {
 
 pub(super) async fn launch(house: &House) -> Result<JobParams, Error> {
     let rows = house
+        .base
         .store
         .read(|c| {
             let region = catalog::regions(c, seed::CUSTOMER)?.into_iter().next();
@@ -86,7 +87,7 @@ pub(super) async fn launch(house: &House) -> Result<JobParams, Error> {
 
 /// Submits a job and tells its timeline until it ends.
 async fn submit(house: &House, params: JobParams, description: &str) -> Result<History, Error> {
-    let id = house.sequencer.next(Sequence::Job).await.map_err(fault)?;
+    let id = house.base.sequencer.next(Sequence::Job).await.map_err(fault)?;
     let submit = Submit {
         entry: Entry {
             customer: seed::CUSTOMER,
@@ -116,7 +117,7 @@ async fn follow(house: &House, uid: JobUid) -> Result<History, Error> {
     let mut told = std::collections::HashSet::new();
     let deadline = tokio::time::Instant::now() + LIMIT * 2;
     while tokio::time::Instant::now() < deadline {
-        let history = house.store.read(move |c| job::history(c, uid)).await.map_err(fault)?;
+        let history = house.base.store.read(move |c| job::history(c, uid)).await.map_err(fault)?;
         let history = history.ok_or_else(|| Error::Demo("the job is gone".to_owned()))?;
         let ended = history.job.ended_at.is_some();
         for entry in timeline(&history) {
@@ -162,7 +163,7 @@ async fn handshake(house: &House, server: ServerId) -> Result<(), Error> {
         return Err(Error::Demo("no real guests are allowed (--guest-processes 0)".to_owned()));
     }
     let row = until("the agent's handshake", async || {
-        let row = house.store.read(move |c| agent::by_server(c, server)).await?;
+        let row = house.base.store.read(move |c| agent::by_server(c, server)).await?;
         Ok(row.filter(|row| row.state == agent::state::ACCEPTED))
     })
     .await?;
@@ -178,6 +179,7 @@ async fn handshake(house: &House, server: ServerId) -> Result<(), Error> {
 
 async fn output(house: &House, job: JobUid) -> Result<(), Error> {
     let rows = house
+        .base
         .store
         .read(move |c| {
             let Some(command) = agent::commands_of(c, job)?.into_iter().next() else { return Ok(Vec::new()) };

@@ -10,6 +10,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::crypto::{Key, hex, pki};
 use crate::km::keyfile::{self, KeyFileError};
+use crate::model::Boot;
 
 /// Why a data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -37,12 +38,33 @@ pub enum Error {
     /// A key file is not as it must be.
     #[error("key file of the data folder")]
     Key(#[from] KeyFileError),
+    /// A key or certificate that a role needs is not there.
+    #[error(
+        "{path} cannot be read; make the installation's keys with \"dispatcher keys make\" and name the role's folder in keys.folder"
+    )]
+    NoKey {
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A certificate has ended.
+    #[error(
+        "certificate {path} ended at {ends}; run \"dispatcher keys renew\" where the installation's keys are, and copy the role's folder"
+    )]
+    Ended {
+        /// The file.
+        path: String,
+        /// When.
+        ends: String,
+    },
     /// A certificate cannot be made or read.
     #[error("certificates of the data folder")]
     Pki(#[from] pki::Error),
 }
 
-fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+pub(super) fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
     let path = path.display().to_string();
     move |source| Error::Io { what, path, source }
 }
@@ -84,16 +106,17 @@ impl Folder {
     pub(super) fn authority(&self, name: &str) -> Result<pki::Authority, Error> {
         let folder = self.path.join("pki");
         std::fs::create_dir_all(&folder).map_err(io("make", &folder))?;
-        let (cert, key) = (folder.join(format!("{name}.pem")), folder.join(format!("{name}.key")));
-        if let (Ok(cert), Ok(key)) = (std::fs::read_to_string(&cert), std::fs::read_to_string(&key)) {
-            return Ok(pki::Authority::load(&cert, &key)?);
-        }
-        let made = pki::Authority::create(&format!("dispatcher {name}"))?;
-        let secret = made.key_pem();
-        // The key first: a certificate without its key would be taken for a whole root at the next start.
-        write_whole(&key, secret.expose())?;
-        write_whole(&cert, made.cert_pem().as_bytes())?;
-        Ok(made)
+        authority_in(&folder, name)
+    }
+
+    /// The life that used this folder before, which has ended: the lock proves it.
+    pub(super) fn former(&self) -> Option<Boot> {
+        std::fs::read_to_string(self.path.join("boot")).ok().and_then(|text| text.trim().parse().ok())
+    }
+
+    /// Writes down that this life uses the folder.
+    pub(super) fn occupied_by(&self, boot: Boot) -> Result<(), Error> {
+        write_whole(&self.path.join("boot"), boot.to_string().as_bytes())
     }
 
     /// Binds a listener: the wished port, or the one used last, or any.
@@ -112,6 +135,20 @@ impl Folder {
         write_whole(&file, port.to_string().as_bytes())?;
         Ok(listener)
     }
+}
+
+/// A root of certificates kept in a folder, made at its first use.
+pub(super) fn authority_in(folder: &Path, name: &str) -> Result<pki::Authority, Error> {
+    let (cert, key) = (folder.join(format!("{name}.pem")), folder.join(format!("{name}.key")));
+    if let (Ok(cert), Ok(key)) = (std::fs::read_to_string(&cert), std::fs::read_to_string(&key)) {
+        return Ok(pki::Authority::load(&cert, &key)?);
+    }
+    let made = pki::Authority::create(&format!("dispatcher {name}"))?;
+    let secret = made.key_pem();
+    // The key first: a certificate without its key would be taken for a whole root at the next start.
+    write_whole(&key, secret.expose())?;
+    write_whole(&cert, made.cert_pem().as_bytes())?;
+    Ok(made)
 }
 
 /// A text made from a key for one purpose: the same for one data folder, useless for any other.

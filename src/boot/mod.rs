@@ -4,27 +4,35 @@
 //! its real wire, the simulated cloud with real guests. Nothing here decides anything at run time.
 
 mod adapters;
+mod base;
 mod credentials;
 mod databases;
 mod demo;
 mod dev;
+mod doors;
 mod folder;
 mod last_resort;
 mod parts;
 mod ready;
+mod role;
+mod roles;
+mod running;
+mod safe;
+mod setup;
 #[cfg(test)]
 mod survival;
 mod wiring;
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
-use crate::config::Config;
 use crate::model::InvalidWord;
 
 pub use databases::{ALL as ALL_DATABASES, Databases};
-pub use dev::dev;
+pub use dev::{Dev, dev};
+pub use role::Role;
+pub use roles::{Start, start};
+pub use safe::{Listed, list, make};
+pub use setup::{Entrance, Setup, setup};
 
 /// A part that can be left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,25 +65,6 @@ impl std::str::FromStr for Part {
     }
 }
 
-/// What `dispatcher dev` was asked for.
-#[derive(Clone, Debug)]
-pub struct Dev {
-    /// Where the API and the console listen; loopback only.
-    pub listen: SocketAddr,
-    /// The data folder.
-    pub data: PathBuf,
-    /// Where the ready file goes.
-    pub ready_file: Option<PathBuf>,
-    /// Parts left out.
-    pub without: BTreeSet<Part>,
-    /// Real guests at most.
-    pub guest_processes: usize,
-    /// Settings.
-    pub config: Config,
-    /// Whether to launch a server, run a command on it and tell the story.
-    pub demo: bool,
-}
-
 /// Why the process does not start, or had to end.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -105,9 +94,22 @@ pub enum Error {
         #[source]
         source: crate::store::InvalidUrl,
     },
-    /// Another process has the database of the server.
-    #[error("another dispatcher works on {0}; stop that one, or name another database in [database]")]
+    /// Another process has the database of the server for itself.
+    #[error("another dispatcher works alone on {0}; stop that one, or name another database in [database]")]
     DatabaseInUse(String),
+    /// Processes of other roles work on the database of the server.
+    #[error(
+        "{0} processes with roles of their own work on the database; stop them, or name another database in [database]"
+    )]
+    Company(usize),
+    /// Roles as processes need a database that all of them reach.
+    #[error(
+        "roles as processes of their own share the databases of a server: write mysql://user@host/name for database.provisioning and the others, or use \"dispatcher dev\", which has every role in one process on files"
+    )]
+    NoServer,
+    /// A database that nobody has prepared.
+    #[error("the database holds no tenant yet; run \"dispatcher setup\" once for the installation")]
+    NotSetUp,
     /// A part failed to start.
     #[error("{part} does not start: {text}")]
     Part {

@@ -1,23 +1,18 @@
-//! The parts of an embedded installation that are made before anything is started.
+//! Keys, first rows and the simulated cloud of an installation.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::credentials::{CloudCredential, REFERENCE};
-use super::databases::Databases;
 use super::folder::{Folder, derived};
 use super::{Error, adapters};
 use crate::access;
 use crate::cloud::simulated::{Account, Fault, Operation, Settings, Simulated, capabilities_of};
-use crate::cloud::{Capabilities, TokenClass};
+use crate::cloud::{Capabilities, Provider, TokenClass};
 use crate::config::{self, ms};
 use crate::crypto::{Key, KeyRing, Secret};
-use crate::jobs::DatabaseClock;
-use crate::model::Boot;
-use crate::ops::Metrics;
-use crate::store::provisioning::{node, seed};
-use crate::store::{self, ANALYTICS, AnyConnection, Database, PROVISIONING, Store};
-use crate::supervision::Supervisor;
+use crate::store::Store;
+use crate::store::provisioning::seed;
 
 /// Number of the seeded account at the simulated cloud.
 const ACCOUNT_NUMBER: &str = "1234-5678";
@@ -35,10 +30,8 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    pub(super) fn of(folder: &Folder) -> Result<Self, Error> {
-        let install = folder.key("install.key")?;
-        let seal = folder.key("seal.key")?;
-        Ok(Self {
+    pub(super) fn of(install: Key, seal: &Key) -> Self {
+        Self {
             ring: Arc::new(KeyRing::new(seal.derive("at-rest"))),
             access_key: derived(&install, "dev.access-key", 10).to_uppercase(),
             secret_key: derived(&install, "dev.secret-key", 20),
@@ -48,58 +41,12 @@ impl Keys {
                 secret: derived(&install, "dev.cloud-secret-key", 20),
             },
             install: Arc::new(install),
-        })
+        }
     }
-}
-
-/// The open databases and what belongs to them.
-pub(super) struct Rows {
-    pub(super) store: Store,
-    pub(super) analytics: Store,
-    pub(super) boot: Boot,
-    pub(super) clock: DatabaseClock,
-    /// Keeps other processes away from a server's database.
-    pub(super) hold: Option<AnyConnection>,
-}
-
-/// Opens the databases, begins this life, and writes the first rows where they are missing.
-pub(super) async fn rows(
-    databases: &Databases<'_>,
-    keys: &Keys,
-    (supervisor, metrics): (&Supervisor, &Metrics),
-) -> Result<Rows, Error> {
-    let hold = databases.hold()?;
-    let store = database(databases, PROVISIONING, metrics)?;
-    let analytics = database(databases, ANALYTICS, metrics)?;
-    let boot = Boot::random();
-    for kept in [&store, &analytics] {
-        kept.keep(supervisor, &supervisor.arbiter("plumbing"));
-    }
-    begin_life(&store, boot).await?;
-    plant(&store, keys).await?;
-    let fault = |source| Error::Database { name: PROVISIONING.name, source };
-    let clock = DatabaseClock::start(&store).await.map_err(fault)?;
-    Ok(Rows { store, analytics, boot, clock, hold })
-}
-
-/// Opens a database.
-fn database(databases: &Databases<'_>, which: Database, metrics: &Metrics) -> Result<Store, Error> {
-    let manager = databases.manager(which)?;
-    let metrics = metrics.clone();
-    let told = move |items: usize, took: Duration| metrics.commit(items as u64, took);
-    Store::open(which, &store::Settings::new(manager), Arc::new(told))
-        .map_err(|source| Error::Database { name: which.name, source })
-}
-
-/// Writes this life and declares every earlier one dead: the locks on the folder and on the database prove that none runs.
-async fn begin_life(store: &Store, boot: Boot) -> Result<(), Error> {
-    let fault = |source| Error::Database { name: "provisioning", source };
-    store.write(move |c| node::register(c, boot, "dev")).await.map_err(fault)?;
-    store.write(move |c| node::only_i_live(c, boot)).await.map(drop).map_err(fault)
 }
 
 /// Writes the first rows where they are missing.
-async fn plant(store: &Store, keys: &Keys) -> Result<(), Error> {
+pub(super) async fn plant(store: &Store, keys: &Keys) -> Result<(), Error> {
     let fault = |source| Error::Database { name: "provisioning", source };
     if store.read(seed::is_seeded).await.map_err(fault)? {
         return Ok(());
@@ -197,4 +144,11 @@ async fn lose(cloud: Arc<Simulated>, mut left: u32) {
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// The driver of the simulated cloud that is a process of its own.
+#[expect(clippy::unused_async, reason = "it asks the cloud what it can do")]
+pub(super) async fn driver(settings: &config::Simulated) -> Result<Arc<dyn Provider>, Error> {
+    let text = format!("simulated.url is \"{}\"; name a cloud that is a process of its own", settings.url);
+    Err(Error::Part { part: "cloud", text })
 }

@@ -49,7 +49,7 @@ async fn site(change: impl FnOnce(&mut Config)) -> Site {
     };
     let site = Site { house: House::build(options).await.expect("a house"), _folder: folder };
     let deadline = Instant::now() + SOON;
-    while site.house.supervisor.snapshots().iter().any(|s| s.state == "starting") {
+    while site.house.base.ops.supervisor.snapshots().iter().any(|s| s.state == "starting") {
         assert!(Instant::now() < deadline, "not all actors run: {:?}", site.actors());
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -62,7 +62,7 @@ impl Site {
     }
 
     async fn submit_as(&self, uid: JobUid, params: JobParams) -> JobUid {
-        let id = self.house.sequencer.next(Sequence::Job).await.expect("a number");
+        let id = self.house.base.sequencer.next(Sequence::Job).await.expect("a number");
         let submit = Submit {
             entry: Entry {
                 customer: seed::CUSTOMER,
@@ -96,7 +96,7 @@ impl Site {
     }
 
     async fn history(&self, uid: JobUid) -> History {
-        self.house.store.read(move |c| job::history(c, uid)).await.expect("a read").expect("the job")
+        self.house.base.store.read(move |c| job::history(c, uid)).await.expect("a read").expect("the job")
     }
 
     /// Waits until the job is as wanted.
@@ -145,7 +145,7 @@ impl Site {
             self.house.analytics.write(move |c| analytics::insert(c, std::slice::from_ref(&point))).await;
         assert!(matches!(stored, Ok(1)), "{stored:?}");
         let began = Instant::now();
-        let beats = async || self.house.store.read(node_beat).await.expect("a read");
+        let beats = async || self.house.base.store.read(node_beat).await.expect("a read");
         let before = beats().await;
         while beats().await == before {
             assert!(began.elapsed() < SOON, "the node beats no more");
@@ -154,7 +154,8 @@ impl Site {
     }
 
     fn actors(&self) -> Vec<(&'static str, String, u64)> {
-        let all = self.house.supervisor.snapshots().into_iter().filter(|s| PERMANENT.contains(&s.kind));
+        let all =
+            self.house.base.ops.supervisor.snapshots().into_iter().filter(|s| PERMANENT.contains(&s.kind));
         all.map(|s| (s.kind, s.key, s.incarnation)).collect()
     }
 }
@@ -168,7 +169,7 @@ fn node_beat(c: &mut crate::store::AnyConnection) -> diesel::QueryResult<Option<
 #[actix_rt::test]
 async fn panic_error_and_stop_of_every_permanent_actor_are_survived_and_all_work_again() {
     let site = site(|_| {}).await;
-    let kinds: BTreeSet<&str> = site.house.supervisor.snapshots().iter().map(|s| s.kind).collect();
+    let kinds: BTreeSet<&str> = site.house.base.ops.supervisor.snapshots().iter().map(|s| s.kind).collect();
     assert_eq!(
         kinds,
         BTreeSet::from(PERMANENT),
@@ -176,10 +177,10 @@ async fn panic_error_and_stop_of_every_permanent_actor_are_survived_and_all_work
     );
     for (mark, how) in (1..).zip(TRIPS) {
         // All at once: worse than one by one, and each has its own budget.
-        join_all(PERMANENT.map(|kind| site.house.supervisor.survives(kind, how))).await;
+        join_all(PERMANENT.map(|kind| site.house.base.ops.supervisor.survives(kind, how))).await;
         site.all_work(mark).await;
     }
-    assert!(site.house.supervisor.snapshots().iter().all(|s| s.kind == "job" || s.restarts == 3));
+    assert!(site.house.base.ops.supervisor.snapshots().iter().all(|s| s.kind == "job" || s.restarts == 3));
 }
 
 /// Ruins one actor of a house of its own.
@@ -188,8 +189,8 @@ async fn ruined(kind: &'static str, key_starts: &str) {
     let mut actors = site.actors();
     let at = actors.iter().position(|(k, key, _)| *k == kind && key.starts_with(key_starts));
     let (_, key, _) = actors.remove(at.unwrap_or_else(|| panic!("there is no {kind} {key_starts}")));
-    site.house.supervisor.ruin(kind, &key).await;
-    let reason = site.house.supervisor.fatal().await;
+    site.house.base.ops.supervisor.ruin(kind, &key).await;
+    let reason = site.house.base.ops.supervisor.fatal().await;
     assert_eq!(reason, format!("{kind} {key} panicked: tripped and its restarts are used up"));
     let mut others = site.actors();
     others.retain(|(k, found, _)| (*k, found) != (kind, &key));
@@ -213,10 +214,11 @@ async fn each_permanent_actor_that_is_given_up_ends_the_process_and_touches_no_n
 async fn a_life_that_was_declared_dead_is_given_up_at_once() {
     let site = site(|config| config.node.beat_ms = 20).await;
     let stranger = Boot::random();
-    site.house.store.write(move |c| node::only_i_live(c, stranger)).await.expect("declared dead");
-    let reason = tokio::time::timeout(SOON, site.house.supervisor.fatal()).await.expect("it is noticed");
+    site.house.base.store.write(move |c| node::only_i_live(c, stranger)).await.expect("declared dead");
+    let reason =
+        tokio::time::timeout(SOON, site.house.base.ops.supervisor.fatal()).await.expect("it is noticed");
     assert!(reason.starts_with("node ") && reason.ends_with("and no restart cures that"), "{reason}");
-    let shown = site.house.supervisor.snapshots();
+    let shown = site.house.base.ops.supervisor.snapshots();
     let node = shown.iter().find(|s| s.kind == "node").expect("it is shown");
     assert_eq!((node.state, node.restarts), ("given-up", 0));
 }
@@ -230,7 +232,7 @@ async fn panic_error_and_stop_of_a_job_in_the_middle_of_a_call_are_survived_and_
         let open = |history: &History| history.attempts.iter().any(|a| a.outcome == AttemptOutcome::Open);
         site.until(uid, "its call is under way", open).await;
         site.until_taken().await;
-        site.house.supervisor.survives("job", how).await;
+        site.house.base.ops.supervisor.survives("job", how).await;
         let ended = site.completes(uid).await;
         assert_eq!(ended.attempts.len(), 1, "{how:?}: the open attempt was resolved: {:#?}", ended.attempts);
         assert_eq!(site.launched(uid), 1, "{how:?}");
@@ -303,7 +305,7 @@ async fn poison_jobs_at_every_place_of_a_step_block_none_of_two_hundred_good_one
         assert!(site.launched(uid) <= 1, "{place}");
     }
     assert!(set_aside >= 2, "{set_aside} were set aside: those that panic whenever they come back");
-    let permanent = site.house.supervisor.snapshots();
+    let permanent = site.house.base.ops.supervisor.snapshots();
     let restarts: u64 = permanent.iter().filter(|s| s.kind != "job").map(|s| s.restarts).sum();
     assert_eq!(restarts, 0, "no other actor was touched");
     assert_eq!(site.house.agents.connected().len(), 0);

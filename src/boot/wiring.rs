@@ -1,250 +1,216 @@
-//! The actors of `dispatcher dev`, and what each is wired with.
+//! The actors of each role, and what they are wired with. Every process is composed of these pieces and no others.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Error;
 use super::adapters::{KmKeys, Sessions};
-use super::folder::Folder;
-use super::parts::Keys;
-use super::{Error, Part};
+use super::base::Base;
 use crate::agents::{self, Agents};
-use crate::cloud::Clouds;
-use crate::cloud::simulated::Simulated;
-use crate::config::{Config, ms};
-use crate::crypto::pki;
+use crate::cloud::{Clouds, Provider};
+use crate::config::ms;
+use crate::crypto::pki::{Authority, Identity};
+use crate::crypto::{Key, KeyRing};
 use crate::jobs::machine::Limits;
 use crate::jobs::ports::{Enrolment, Ports};
-use crate::jobs::{self, Changes, ClockKeeper, ClockSpec, DatabaseClock, SqlStore};
-use crate::model::Boot;
+use crate::jobs::{self, SqlStore};
+use crate::km::Km;
 use crate::monitor::{CloudLook, Monitor};
 use crate::mq::{self, Queue};
-use crate::ops::{Health, Metrics};
-use crate::pinger::{self, Pinger};
-use crate::registry::{self, Beat, NodeActor, NodeSpec, RegistryActor, Running};
+use crate::pinger::{self, Guests, Pinger};
+use crate::registry::{self, Registry, RegistryActor, Running};
 use crate::store::Store;
 use crate::store::provisioning::seed;
-use crate::store::provisioning::sequence::Sequencer;
-use crate::supervision::{self, Options, Supervisor};
+use crate::supervision::{self, Options};
 use crate::worker::{ReportLook, Worker};
 
 /// How long idempotency keys are kept.
 const KEEP_KEYS: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long replay records are kept: both windows of the dated API (5 minutes each way), and a margin.
 const KEEP_REPLAYS: Duration = Duration::from_secs(15 * 60);
-/// Time between looks at the database's clock.
-const CLOCK_EVERY: Duration = Duration::from_secs(5);
-/// Life of the certificate shown to guests; it is made anew at each start.
-const ROLE_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How long a job is set aside whose actor was given up.
+const SET_ASIDE: Duration = Duration::from_secs(60);
+/// Longest wait for one request to the registry.
+const REGISTRY_LIMIT: Duration = Duration::from_secs(10);
 
-/// What the actors are wired with.
-pub(super) struct Wiring<'a> {
-    pub(super) config: &'a Config,
-    pub(super) without: &'a std::collections::BTreeSet<Part>,
-    pub(super) store: &'a Store,
-    pub(super) analytics: &'a Store,
-    pub(super) sequencer: &'a Sequencer,
-    pub(super) supervisor: &'a Supervisor,
-    pub(super) metrics: &'a Metrics,
-    pub(super) health: &'a Health,
-    pub(super) boot: Boot,
-    pub(super) clock: DatabaseClock,
+/// What jobs are worked on with, besides the base.
+pub(super) struct Tools {
+    pub(super) install: Arc<Key>,
+    pub(super) ring: Arc<KeyRing>,
+    pub(super) km: Km,
+    pub(super) cloud: Arc<dyn Provider>,
+    pub(super) enrolment: Enrolment,
 }
 
-impl Wiring<'_> {
-    pub(super) fn ports(
-        &self,
-        keys: &Keys,
-        km: crate::km::Km,
-        cloud: &Arc<Simulated>,
-        enrolment: Enrolment,
-    ) -> Result<(Ports, Changes, Beat), Error> {
-        let changes = Changes::new();
-        let queue = self.queue(&changes)?;
-        let beat = Beat::new(ms(self.config.node.fresh_ms));
-        let mut clouds = Clouds::new();
-        clouds.insert(seed::CLOUD, Arc::clone(cloud) as Arc<dyn crate::cloud::Provider>);
-        let limits = &self.config.jobs;
-        let rows = SqlStore::new(
-            self.store.clone(),
-            self.sequencer.clone(),
-            self.boot,
-            changes.clone(),
-            queue.announce(),
-        );
-        let ports = Ports {
-            metrics: self.metrics.clone(),
-            clock: Arc::new(self.clock.clone()),
-            store: Arc::new(rows),
-            queue,
-            keys: Arc::new(KmKeys(km)),
-            clouds,
-            liveness: Arc::new(beat.clone()),
-            boot: self.boot,
-            install: Arc::clone(&keys.install),
-            ring: Arc::clone(&keys.ring),
-            limits: Limits {
-                retry_first: ms(limits.retry_first_ms),
-                retry_most: ms(limits.retry_most_ms),
-                calls: limits.calls,
-                grace: ms(limits.grace_ms),
-                ..Limits::default()
-            },
-            call_limit: ms(limits.call_ms),
-            command_wait: ms(limits.command_wait_ms),
-            enrolment: Some(Arc::new(enrolment)),
-        };
-        Ok((ports, changes, beat))
-    }
+/// The queue the settings name.
+pub(super) fn queue(base: &Base) -> Result<Arc<dyn Queue>, Error> {
+    let readers = base.changes.clone();
+    let parts = mq::Parts {
+        supervisor: base.ops.supervisor.clone(),
+        store: base.store.clone(),
+        sequencer: base.sequencer.clone(),
+        boot: base.boot,
+        metrics: base.ops.metrics.clone(),
+        health: base.ops.health.clone(),
+        told: Arc::new(move |job| readers.tell(job)),
+    };
+    mq::open(&base.config.queue, parts).map_err(|e| Error::part("queue", &e))
+}
 
-    /// The queue the settings name.
-    fn queue(&self, changes: &Changes) -> Result<Arc<dyn Queue>, Error> {
-        let readers = changes.clone();
-        let parts = mq::Parts {
-            supervisor: self.supervisor.clone(),
-            store: self.store.clone(),
-            sequencer: self.sequencer.clone(),
-            boot: self.boot,
-            metrics: self.metrics.clone(),
-            health: self.health.clone(),
-            told: Arc::new(move |job| readers.tell(job)),
-        };
-        mq::open(&self.config.queue, parts).map_err(|e| Error::part("queue", &e))
-    }
+fn rows(base: &Base, queue: &Arc<dyn Queue>) -> Arc<SqlStore> {
+    Arc::new(SqlStore::new(
+        base.store.clone(),
+        base.sequencer.clone(),
+        base.boot,
+        base.changes.clone(),
+        queue.announce(),
+    ))
+}
 
-    pub(super) fn start(
-        &self,
-        (ports, changes, beat): (Ports, Changes, Beat),
-        folder: &Folder,
-        services: &pki::Authority,
-    ) -> Result<(supervision::Mailbox<RegistryActor>, Agents), Error> {
-        let plumbing = self.supervisor.arbiter("plumbing");
-        let died = Arc::new(tokio::sync::Notify::new());
-        let node = NodeSpec {
-            store: self.store.clone(),
-            boot: self.boot,
-            beat,
-            every: ms(self.config.node.beat_ms),
-            look: ms(self.config.node.look_ms),
-            still: ms(self.config.node.still_ms),
-            died: Arc::clone(&died),
-        };
-        let _node = self.supervisor.spawn::<NodeActor>(&plumbing, node, Options::permanent());
-        let clock = ClockSpec {
-            clock: self.clock.clone(),
-            store: self.store.clone(),
-            health: self.health.clone(),
-            every: CLOCK_EVERY,
-        };
-        let _clock = self.supervisor.spawn::<ClockKeeper>(&plumbing, clock, Options::permanent());
-        let queue: Arc<dyn Queue> = Arc::clone(&ports.queue);
-        self.watchers(&ports, &changes);
-        let agents = self.agents(&queue, folder, services)?;
-        let spec = registry::Spec {
-            store: self.store.clone(),
-            queue,
-            changes,
-            metrics: self.metrics.clone(),
-            supervisor: self.supervisor.clone(),
-            jobs: self.supervisor.arbiter("jobs"),
-            ports,
-            sweep: ms(self.config.jobs.sweep_ms),
-            died,
-            running: Running::new(self.config.jobs.most),
-            set_aside: Duration::from_secs(60),
-            keep_keys: KEEP_KEYS,
-            keep_replays: KEEP_REPLAYS,
-        };
-        let options = Options {
-            limits: supervision::Limits { mailbox: 16_384, ..supervision::Limits::default() },
-            ..Options::permanent()
-        };
-        Ok((self.supervisor.spawn::<RegistryActor>(&plumbing, spec, options), agents))
-    }
+/// The drivers of every cloud.
+fn clouds(cloud: &Arc<dyn Provider>) -> Clouds {
+    let mut clouds = Clouds::new();
+    clouds.insert(seed::CLOUD, Arc::clone(cloud));
+    clouds
+}
 
-    /// Monitor and worker, unless they are left out.
-    fn watchers(&self, ports: &Ports, changes: &Changes) {
-        let arbiter = self.supervisor.arbiter("watchers");
-        if !self.without.contains(&Part::Monitor) {
-            let settings = &self.config.monitor;
-            let look = CloudLook {
-                store: Arc::clone(&ports.store),
-                keys: Arc::clone(&ports.keys),
-                clouds: ports.clouds.clone(),
-                clock: Arc::clone(&ports.clock),
-                first: ms(settings.first_ms),
-                most: ms(settings.most_ms),
-                call_limit: ports.call_limit,
-            };
-            let spec = self.watching(look, ports, changes, settings);
-            let _monitor = self.supervisor.spawn::<Monitor>(&arbiter, spec, Options::permanent());
-        }
-        if !self.without.contains(&Part::Worker) {
-            let settings = &self.config.worker;
-            let look = ReportLook {
-                store: self.store.clone(),
-                clock: Arc::clone(&ports.clock),
-                pause: ms(settings.most_ms.min(1000)),
-            };
-            let spec = self.watching(look, ports, changes, settings);
-            let _worker = self.supervisor.spawn::<Worker>(&arbiter, spec, Options::permanent());
-        }
-    }
+/// Starts the directory and router, and with it the work on jobs.
+pub(super) fn registry(base: &Base, queue: &Arc<dyn Queue>, tools: Tools) -> Registry {
+    let (ops, settings) = (&base.ops, &base.config.jobs);
+    let ports = Ports {
+        metrics: ops.metrics.clone(),
+        clock: Arc::new(base.clock.clone()),
+        store: rows(base, queue),
+        queue: Arc::clone(queue),
+        keys: Arc::new(KmKeys(tools.km)),
+        clouds: clouds(&tools.cloud),
+        liveness: Arc::new(base.beat.clone()),
+        boot: base.boot,
+        install: tools.install,
+        ring: tools.ring,
+        limits: Limits {
+            retry_first: ms(settings.retry_first_ms),
+            retry_most: ms(settings.retry_most_ms),
+            calls: settings.calls,
+            grace: ms(settings.grace_ms),
+            ..Limits::default()
+        },
+        call_limit: ms(settings.call_ms),
+        command_wait: ms(settings.command_wait_ms),
+        enrolment: Some(Arc::new(tools.enrolment)),
+    };
+    let spec = registry::Spec {
+        store: base.store.clone(),
+        queue: Arc::clone(queue),
+        changes: base.changes.clone(),
+        metrics: ops.metrics.clone(),
+        supervisor: ops.supervisor.clone(),
+        jobs: ops.supervisor.arbiter("jobs"),
+        ports,
+        sweep: ms(settings.sweep_ms),
+        died: Arc::clone(&base.died),
+        running: Running::new(settings.most),
+        set_aside: SET_ASIDE,
+        keep_keys: KEEP_KEYS,
+        keep_replays: KEEP_REPLAYS,
+    };
+    let options = Options {
+        limits: supervision::Limits { mailbox: 16_384, ..supervision::Limits::default() },
+        ..Options::permanent()
+    };
+    let mailbox = ops.supervisor.spawn::<RegistryActor>(&ops.supervisor.arbiter("plumbing"), spec, options);
+    Registry::new(mailbox, base.changes.clone(), REGISTRY_LIMIT)
+}
 
-    fn watching<L: jobs::watching::Look>(
-        &self,
-        look: L,
-        ports: &Ports,
-        changes: &Changes,
-        settings: &crate::config::Watching,
-    ) -> jobs::watching::Spec<L> {
-        jobs::watching::Spec {
-            look: Arc::new(look),
-            store: self.store.clone(),
-            queue: Arc::clone(&ports.queue),
-            changes: changes.clone(),
-            metrics: self.metrics.clone(),
-            source: format!("{}/{}", L::ROLE, self.boot),
-            sweep: ms(settings.sweep_ms),
-            together: settings.together,
-        }
-    }
+/// Starts looking at clouds.
+pub(super) fn monitor(base: &Base, queue: &Arc<dyn Queue>, (km, cloud): (Km, &Arc<dyn Provider>)) {
+    let settings = &base.config.monitor;
+    let look = CloudLook {
+        store: rows(base, queue),
+        keys: Arc::new(KmKeys(km)),
+        clouds: clouds(cloud),
+        clock: Arc::new(base.clock.clone()),
+        first: ms(settings.first_ms),
+        most: ms(settings.most_ms),
+        call_limit: ms(base.config.jobs.call_ms),
+    };
+    let spec = watching(base, queue, look, settings);
+    let supervisor = &base.ops.supervisor;
+    let _monitor = supervisor.spawn::<Monitor>(&supervisor.arbiter("watchers"), spec, Options::permanent());
+}
 
-    /// Sessions with guests, and the pinger unless it is left out.
-    fn agents(
-        &self,
-        queue: &Arc<dyn Queue>,
-        folder: &Folder,
-        services: &pki::Authority,
-    ) -> Result<Agents, Error> {
-        let fault = |error: &(dyn std::error::Error + 'static)| Error::part("agents", error);
-        let names = ["dispatcher".to_owned()];
-        let role = services
-            .issue_role("urn:dispatcher:role:dispatcher", &names, ROLE_LIFE)
-            .map_err(|e| fault(&e))?;
-        let parts = agents::Parts {
-            store: self.store.clone(),
-            queue: Arc::clone(queue),
-            boot: self.boot,
-            authority: folder.authority("agents")?,
-            role,
-            metrics: self.metrics.clone(),
-            limits: agents::Limits::default(),
-        };
-        let agents = Agents::start(self.supervisor, &self.supervisor.arbiter("agents"), parts)
-            .map_err(|e| fault(&e))?;
-        if !self.without.contains(&Part::Pinger) {
-            let spec = pinger::Spec {
-                guests: Arc::new(Sessions(agents.clone())),
-                provisioning: self.store.clone(),
-                analytics: self.analytics.clone(),
-                metrics: self.metrics.clone(),
-                boot: self.boot,
-                every: ms(self.config.pinger.every_ms),
-                limit: ms(self.config.pinger.limit_ms),
-            };
-            let arbiter = self.supervisor.arbiter("watchers");
-            let _pinger = self.supervisor.spawn::<Pinger>(&arbiter, spec, Options::permanent());
-        }
-        Ok(agents)
+/// Starts deciding watches that need no cloud.
+pub(super) fn worker(base: &Base, queue: &Arc<dyn Queue>) {
+    let settings = &base.config.worker;
+    let look = ReportLook {
+        store: base.store.clone(),
+        clock: Arc::new(base.clock.clone()),
+        pause: ms(settings.most_ms.min(1000)),
+    };
+    let spec = watching(base, queue, look, settings);
+    let supervisor = &base.ops.supervisor;
+    let _worker = supervisor.spawn::<Worker>(&supervisor.arbiter("watchers"), spec, Options::permanent());
+}
+
+fn watching<L: jobs::watching::Look>(
+    base: &Base,
+    queue: &Arc<dyn Queue>,
+    look: L,
+    settings: &crate::config::Watching,
+) -> jobs::watching::Spec<L> {
+    jobs::watching::Spec {
+        look: Arc::new(look),
+        store: base.store.clone(),
+        queue: Arc::clone(queue),
+        changes: base.changes.clone(),
+        metrics: base.ops.metrics.clone(),
+        source: format!("{}/{}", L::ROLE, base.boot),
+        sweep: ms(settings.sweep_ms),
+        together: settings.together,
     }
+}
+
+/// Starts the sessions with guests.
+pub(super) fn agents(
+    base: &Base,
+    queue: &Arc<dyn Queue>,
+    (authority, role): (Authority, Identity),
+) -> Result<Agents, Error> {
+    let parts = agents::Parts {
+        store: base.store.clone(),
+        queue: Arc::clone(queue),
+        boot: base.boot,
+        authority,
+        role,
+        metrics: base.ops.metrics.clone(),
+        limits: agents::Limits::default(),
+    };
+    let supervisor = &base.ops.supervisor;
+    Agents::start(supervisor, &supervisor.arbiter("agents"), parts).map_err(|e| Error::part("agents", &e))
+}
+
+/// Heartbeats over the sessions this process has.
+pub(super) fn sessions(agents: &Agents) -> Arc<dyn Guests> {
+    Arc::new(Sessions(agents.clone()))
+}
+
+/// Starts heartbeats of guests.
+pub(super) fn pinger(base: &Base, analytics: &Store, guests: Arc<dyn Guests>) {
+    let settings = &base.config.pinger;
+    let spec = pinger::Spec {
+        guests,
+        provisioning: base.store.clone(),
+        analytics: analytics.clone(),
+        metrics: base.ops.metrics.clone(),
+        boot: base.boot,
+        every: ms(settings.every_ms),
+        limit: ms(settings.limit_ms),
+    };
+    let supervisor = &base.ops.supervisor;
+    let _pinger = supervisor.spawn::<Pinger>(&supervisor.arbiter("watchers"), spec, Options::permanent());
+}
+
+/// Heartbeats over connections of the pinger's own.
+pub(super) fn dialled(_base: &Base, _identity: (String, Identity)) -> Result<Arc<dyn Guests>, Error> {
+    Err(Error::Part { part: "pinger", text: "it does not dial guests by itself yet".to_owned() })
 }

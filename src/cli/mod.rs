@@ -9,10 +9,13 @@ mod dev;
 mod follow;
 mod guest;
 pub mod jobs;
+mod keys;
 mod pauses;
 mod process;
+mod role;
 mod schedules;
 mod servers;
+mod setup;
 pub mod table;
 
 use std::io::Write;
@@ -21,6 +24,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::agent;
+use crate::boot::Role;
 
 /// Runs actions on clouds and on guest machines as durable, supervised jobs
 #[derive(Debug, Parser)]
@@ -34,6 +38,20 @@ struct Cli {
 enum Command {
     /// Run every role in one process on embedded parts
     Dev(dev::Args),
+    /// Run console, APIs, jobs and sessions with guests; any number of them share one database
+    Serve(role::Args),
+    /// Look at clouds and write what was seen
+    Monitor(role::Args),
+    /// Decide what needs no look at a cloud
+    Worker(role::Args),
+    /// Ask guests for signs of life
+    Pinger(role::Args),
+    /// Run the key manager, the only process that reads credentials
+    Km(role::Args),
+    /// Make, renew and list the keys of an installation
+    Keys(keys::Args),
+    /// Make the databases, the first tenant and its administrator
+    Setup(setup::Args),
     /// Ask for jobs and look at them
     Jobs(jobs::Args),
     /// Submit jobs again and again, by cron expressions
@@ -64,6 +82,13 @@ enum Command {
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Dev(args) => dev::main(args),
+        Command::Serve(args) => role::main(Role::Serve, args),
+        Command::Monitor(args) => role::main(Role::Monitor, args),
+        Command::Worker(args) => role::main(Role::Worker, args),
+        Command::Pinger(args) => role::main(Role::Pinger, args),
+        Command::Km(args) => role::main(Role::Km, args),
+        Command::Keys(args) => client_main(async |out| keys::run(&args, out)),
+        Command::Setup(args) => client_main(async |out| setup::run(&args, out).await),
         Command::Jobs(args) => client_main(async |out| jobs::run(&args, out).await),
         Command::Schedules(args) => client_main(async |out| schedules::run(&args, out).await),
         Command::Pauses(args) => client_main(async |out| pauses::run(&args, out).await),

@@ -29,6 +29,10 @@ use crate::model::Micros;
 pub const DISPATCHER_ROLE: &str = "urn:dispatcher:role:dispatcher";
 /// URI name of the key manager.
 pub const KEY_MANAGER_ROLE: &str = "urn:dispatcher:role:km";
+/// URI name of a monitor when it asks the key manager.
+pub const MONITOR_ROLE: &str = "urn:dispatcher:role:monitor";
+/// URI name of a pinger when it dials a guest.
+pub const PINGER_ROLE: &str = "urn:dispatcher:role:pinger";
 
 /// How far a certificate's start lies before its making, so that a machine whose clock is late still accepts it.
 const BACKDATE: Duration = Duration::from_secs(24 * 3600);

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::server::{Credential, CredentialStore, Kek, Place, Server, Settings};
 use super::{Ask, Channel, Target};
-use crate::crypto::{Algorithm, Key, Secret};
+use crate::crypto::{Algorithm, Key, Secret, pki};
 use crate::model::{AccountId, AttemptUid, CustomerId, JobUid};
 use crate::store::{self, Store};
 
@@ -39,8 +39,13 @@ impl Authority {
     }
 
     fn leaf(&self, name: &str) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        self.leaf_of(name, pki::DISPATCHER_ROLE)
+    }
+
+    fn leaf_of(&self, name: &str, uri: &str) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
         let key = rcgen::KeyPair::generate().expect("a key");
-        let params = rcgen::CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        params.subject_alt_names.push(rcgen::SanType::URI(uri.try_into().expect("a uri")));
         let certificate = params.signed_by(&key, &self.issuer).expect("signs").der().clone();
         (vec![certificate], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
     }
@@ -62,6 +67,17 @@ impl Authority {
             .with_client_cert_verifier(verifier.build().expect("a verifier"))
             .with_single_cert(chain, key);
         Arc::new(config.expect("a certificate"))
+    }
+
+    /// With a certificate of another role.
+    pub(super) fn stranger(&self, uri: &str) -> Arc<ClientConfig> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .expect("versions")
+            .with_root_certificates(self.roots());
+        let (chain, key) = self.leaf_of("node.test", uri);
+        Arc::new(builder.with_client_auth_cert(chain, key).expect("a certificate"))
     }
 
     /// With a certificate of its own, or without any.

@@ -59,6 +59,24 @@ impl Health {
     /// Reports a part. `since` changes only when the state does, so that a repeated report does not look new.
     pub fn set(&self, part: &'static str, state: State, reason: impl Into<String>) {
         let reason = reason.into();
+        let was = self.put(part, state, &reason);
+        match (was == state, state) {
+            (true, _) => {}
+            (false, State::Ok) => log::info!(part; "{part} is well again"),
+            (false, State::Degraded) => log::warn!(part; "{part} is degraded: {reason}"),
+            (false, State::Red) => log::error!(part; "{part} is red: {reason}"),
+        }
+    }
+
+    /// Says that this process ends in order: from now on requests belong elsewhere.
+    pub fn retire(&self, reason: &str) {
+        if self.put("process", State::Red, reason) != State::Red {
+            log::info!("not ready any more: {reason}");
+        }
+    }
+
+    /// Writes a part; what it was before.
+    fn put(&self, part: &'static str, state: State, reason: &str) -> State {
         let mut parts = self.lock();
         let entry = parts.entry(part).or_insert_with(|| Part::new(part));
         let was = entry.now.state;
@@ -66,14 +84,8 @@ impl Health {
             entry.now.since = Micros::wall();
         }
         entry.now.state = state;
-        entry.now.reason.clone_from(&reason);
-        drop(parts);
-        match (was == state, state) {
-            (true, _) => {}
-            (false, State::Ok) => log::info!(part; "{part} is well again"),
-            (false, State::Degraded) => log::warn!(part; "{part} is degraded: {reason}"),
-            (false, State::Red) => log::error!(part; "{part} is red: {reason}"),
-        }
+        reason.clone_into(&mut entry.now.reason);
+        was
     }
 
     /// False when a part marked [`vital`](Self::vital) is red: the process should be restarted.

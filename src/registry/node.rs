@@ -32,6 +32,18 @@ impl Beat {
         Self { sent: Arc::new(AtomicI64::new(boot_time_micros())), fresh_for }
     }
 
+    /// A beat that was sent at this time is written. A life that ended does not begin again.
+    fn renew(&self, sent: i64) {
+        let later = |seen: i64| (seen != i64::MIN).then_some(sent);
+        // Refused only where it ended.
+        let _ = self.sent.fetch_update(Ordering::AcqRel, Ordering::Acquire, later);
+    }
+
+    /// Says that this life ends: no effect starts any more, whatever the last beat was.
+    pub fn end(&self) {
+        self.sent.store(i64::MIN, Ordering::Release);
+    }
+
     /// How long ago the last successful beat was sent.
     #[must_use]
     pub fn age(&self) -> Duration {
@@ -108,7 +120,7 @@ async fn beat_on(spec: NodeSpec) -> String {
         let (boot, value) = (spec.boot, count);
         let beaten: Result<bool, store::Error> = spec.store.write(move |c| node::beat(c, boot, value)).await;
         match beaten {
-            Ok(true) => spec.beat.sent.store(sent, Ordering::Release),
+            Ok(true) => spec.beat.renew(sent),
             Ok(false) => return "this life was declared dead; the process must start anew".to_owned(),
             Err(error) => log::warn!("beat not written: {error}"),
         }

@@ -114,6 +114,21 @@ impl AnyConnection {
             }
         }
     }
+
+    /// Whether nobody holds the database for itself.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when it cannot be asked.
+    pub fn is_free(&mut self) -> Result<bool, Error> {
+        match self {
+            Self::Sqlite(_) => Ok(true),
+            #[cfg(feature = "mysql")]
+            Self::Mysql(_) => {
+                let lock = "SELECT CAST(COALESCE(IS_FREE_LOCK(CONCAT('dispatcher.', DATABASE())), 0) AS CHAR) AS word";
+                Ok(word(self, lock).map_err(Error::of)? == "1")
+            }
+        }
+    }
 }
 
 impl Database {

@@ -24,5 +24,6 @@ mod state;
 pub(crate) mod testing;
 
 pub use error::Fault;
+pub use ops::Ops;
 pub use server::{agent_server, api_server, ops_server};
 pub use state::{Limits, Parts, RequestId, State};

@@ -8,11 +8,25 @@ use std::time::{Duration, Instant};
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::{HttpResponse, web};
 
-use super::State;
 use super::rest::lists::{actors_of, health_of};
 use crate::model::{JobState, Micros};
-use crate::ops::PartState;
+use crate::ops::{Health, Metrics, PartState};
+use crate::store::Store;
 use crate::store::provisioning::{job, view};
+use crate::supervision::Supervisor;
+
+/// What the operators' listener of any role shows. Cheap to clone.
+#[derive(Clone)]
+pub struct Ops {
+    /// The provisioning database, for counts of jobs; a role that has none shows none.
+    pub store: Option<Store>,
+    /// How this process is.
+    pub health: Health,
+    /// Figures.
+    pub metrics: Metrics,
+    /// Actors.
+    pub supervisor: Supervisor,
+}
 
 /// Counts of jobs are read at most this often, however often the page is.
 const FRESH: Duration = Duration::from_secs(1);
@@ -47,9 +61,9 @@ impl Gauges {
     }
 }
 
-async fn metrics(state: web::Data<State>, gauges: web::Data<Gauges>) -> HttpResponse {
-    if gauges.due() {
-        match tokio::time::timeout(PATIENCE, refresh(&state)).await {
+async fn metrics(ops: web::Data<Ops>, gauges: web::Data<Gauges>) -> HttpResponse {
+    if let Some(store) = ops.store.as_ref().filter(|_| gauges.due()) {
+        match tokio::time::timeout(PATIENCE, refresh(store, &ops.metrics)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => log::warn!("the counts of jobs for the metrics could not be read: {error}"),
             Err(_) => log::warn!("the counts of jobs for the metrics were not there in time"),
@@ -57,28 +71,28 @@ async fn metrics(state: web::Data<State>, gauges: web::Data<Gauges>) -> HttpResp
     }
     HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8"))
-        .body(state.metrics.encode())
+        .body(ops.metrics.encode())
 }
 
-async fn refresh(state: &State) -> Result<(), crate::store::Error> {
-    let read = state.store.read(|c| Ok((job::open_counts(c)?, view::now(c)?)));
+async fn refresh(store: &Store, metrics: &Metrics) -> Result<(), crate::store::Error> {
+    let read = store.read(|c| Ok((job::open_counts(c)?, view::now(c)?)));
     let ((counts, oldest), now) = read.await?;
     for open in JobState::ALL.iter().filter(|open| !open.is_end()) {
         let count = counts.iter().find(|(word, _)| word == open.as_str()).map_or(0, |(_, count)| *count);
-        state.metrics.open_jobs(open.as_str(), usize::try_from(count).unwrap_or(0));
+        metrics.open_jobs(open.as_str(), usize::try_from(count).unwrap_or(0));
     }
     let waited = oldest.map_or(Duration::ZERO, |at| now.since(Micros(at)));
-    state.metrics.oldest_waiting(waited);
-    state.metrics.store_queue_depth(usize::try_from(state.store.waiting()).unwrap_or(0));
+    metrics.oldest_waiting(waited);
+    metrics.store_queue_depth(usize::try_from(store.waiting()).unwrap_or(0));
     Ok(())
 }
 
-async fn live(state: web::Data<State>) -> HttpResponse {
-    answer(state.health.live())
+async fn live(ops: web::Data<Ops>) -> HttpResponse {
+    answer(ops.health.live())
 }
 
-async fn ready(state: web::Data<State>) -> HttpResponse {
-    answer(state.health.ready())
+async fn ready(ops: web::Data<Ops>) -> HttpResponse {
+    answer(ops.health.ready())
 }
 
 fn answer((well, parts): (bool, Vec<PartState>)) -> HttpResponse {
@@ -86,8 +100,8 @@ fn answer((well, parts): (bool, Vec<PartState>)) -> HttpResponse {
     answer.insert_header((CACHE_CONTROL, "no-store")).json(health_of(well, &parts))
 }
 
-async fn actors(state: web::Data<State>) -> HttpResponse {
-    HttpResponse::Ok().json(actors_of(&state, None))
+async fn actors(ops: web::Data<Ops>) -> HttpResponse {
+    HttpResponse::Ok().json(actors_of(&ops.supervisor, None))
 }
 
 #[cfg(test)]

@@ -15,8 +15,9 @@ use rustls::ServerConfig;
 use tokio::sync::Semaphore;
 
 use super::error::REQUEST_ID;
-use super::{Fault, RequestId, State, routes};
+use super::{Fault, Limits, Ops, RequestId, State, agent_socket, routes};
 use crate::model::Uid;
+use crate::ops::Metrics;
 
 /// Applies the limits. A macro, because the types of a server's factory have no names here.
 macro_rules! limited {
@@ -32,56 +33,87 @@ macro_rules! limited {
     };
 }
 
-/// Serves the APIs and the console on a bound plain listener. The server ends by its handle; signals are the
-/// caller's business.
+/// Serves the APIs and the console on bound listeners: plain ones, or with `tls` TLS ones, which take the handshakes of
+/// guests as well. The server ends by its handle; signals are the caller's business.
 ///
 /// # Errors
-/// What the operating system reports about the listener.
-pub fn api_server(state: State, listener: TcpListener) -> std::io::Result<Server> {
+/// What the operating system reports about a listener.
+pub fn api_server(
+    state: State,
+    listeners: Vec<TcpListener>,
+    tls: Option<&ServerConfig>,
+) -> std::io::Result<Server> {
     let limits = state.limits.clone();
+    let guests = state.agents.clone().filter(|_| tls.is_some());
     let server = HttpServer::new(move || {
-        App::new()
+        let app = App::new()
+            .app_data(web::Data::new(state.metrics.clone()))
             .app_data(web::Data::new(state.clone()))
             .wrap(from_fn(gated))
-            .wrap(from_fn(named))
-            .configure(routes::api)
+            .wrap(from_fn(named));
+        app.configure(|config| {
+            if let Some(agents) = &guests {
+                agent_socket::routes(agents.clone())(config);
+            }
+        })
+        .configure(routes::api)
     });
-    Ok(limited!(server, limits).listen(listener)?.run())
+    let mut server = limited!(server, limits);
+    for listener in listeners {
+        server = match tls {
+            Some(tls) => server.listen_rustls_0_23(listener, tls.clone())?,
+            None => server.listen(listener)?,
+        };
+    }
+    Ok(server.run())
 }
 
-/// Serves guests on a bound listener that speaks TLS only. `configure` adds the routes, which belong to the room that
+/// Serves guests on bound listeners that speak TLS only. `configure` adds the routes, which belong to the room that
 /// knows agents.
 ///
 /// # Errors
 /// What the operating system reports about the listener.
 pub fn agent_server(
     state: State,
-    listener: TcpListener,
-    tls: ServerConfig,
+    listeners: Vec<TcpListener>,
+    tls: &ServerConfig,
     configure: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
 ) -> std::io::Result<Server> {
     let limits = state.limits.clone();
     let server = HttpServer::new(move || {
         App::new()
+            .app_data(web::Data::new(state.metrics.clone()))
             .app_data(web::Data::new(state.clone()))
             .wrap(from_fn(gated))
             .wrap(from_fn(named))
             .configure(configure.clone())
             .default_service(web::route().to(routes::unknown))
     });
-    Ok(limited!(server, limits).listen_rustls_0_23(listener, tls)?.run())
+    let mut server = limited!(server, limits);
+    for listener in listeners {
+        server = server.listen_rustls_0_23(listener, tls.clone())?;
+    }
+    Ok(server.run())
 }
 
-/// Serves health and metrics on a bound plain listener.
+/// Serves health, metrics and actors on bound plain listeners.
 ///
 /// # Errors
-/// What the operating system reports about the listener.
-pub fn ops_server(state: State, listener: TcpListener) -> std::io::Result<Server> {
-    let limits = state.limits.clone();
+/// What the operating system reports about a listener.
+pub fn ops_server(ops: Ops, listeners: Vec<TcpListener>) -> std::io::Result<Server> {
+    let limits = Limits::default();
     let server = HttpServer::new(move || {
-        App::new().app_data(web::Data::new(state.clone())).wrap(from_fn(named)).configure(routes::ops)
+        App::new()
+            .app_data(web::Data::new(ops.metrics.clone()))
+            .app_data(web::Data::new(ops.clone()))
+            .wrap(from_fn(named))
+            .configure(routes::ops)
     });
-    Ok(limited!(server, limits).workers(1).listen(listener)?.run())
+    let mut server = limited!(server, limits).workers(1);
+    for listener in listeners {
+        server = server.listen(listener)?;
+    }
+    Ok(server.run())
 }
 
 /// Gives a request its name, counts it, answers 500 when its handler panics. The worker lives on.
@@ -93,7 +125,7 @@ pub(super) async fn named<B: MessageBody + 'static>(
     request.extensions_mut().insert(id);
     let started = Instant::now();
     let (method, path) = (request.method().clone(), request.path().to_owned());
-    let metrics = request.app_data::<web::Data<State>>().map(|state| state.metrics.clone());
+    let metrics = request.app_data::<web::Data<Metrics>>().cloned();
     let answer = AssertUnwindSafe(next.call(request)).catch_unwind().await.unwrap_or_else(|_| {
         // The panic hook has logged the place.
         log::error!(request:% = id.0; "the handler of {method} {path} panicked, request {}", id.0);

@@ -28,7 +28,7 @@ async fn talk(address: SocketAddr, bytes: Vec<u8>) -> String {
 fn listen(state: &State) -> (SocketAddr, actix_web::dev::ServerHandle) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("bound");
-    let server = api_server(state.clone(), listener).expect("serves");
+    let server = api_server(state.clone(), vec![listener], None).expect("serves");
     let handle = server.handle();
     actix_rt::spawn(server);
     (address, handle)
@@ -140,7 +140,7 @@ async fn guests_are_served_over_tls_only() {
     let routes = |config: &mut web::ServiceConfig| {
         config.route("/agent/handshake", web::post().to(|| async { "hello" }));
     };
-    let server = agent_server(rig.state.clone(), listener, tls, routes).expect("serves");
+    let server = agent_server(rig.state.clone(), vec![listener], &tls, routes).expect("serves");
     let handle = server.handle();
     actix_rt::spawn(server);
     let plain = talk(address, b"POST /agent/handshake HTTP/1.1\r\nhost: x\r\n\r\n".to_vec()).await;

@@ -14,7 +14,7 @@ use super::super::wire::{Answer, Granted, LaterCause, LeaseRequest, Question, Se
 use super::Shared;
 use super::admission::{Moment, Turn};
 use super::credentials::{Asked, CredentialError, Found};
-use crate::crypto;
+use crate::crypto::{self, pki};
 use crate::model::Micros;
 use crate::ops::Chain;
 use crate::ops::failpoint::hit;
@@ -38,6 +38,8 @@ enum End {
     TimedOut(#[from] tokio::time::error::Elapsed),
     #[error("the peer speaks no TLS 1.3 or showed no certificate")]
     Unidentified,
+    #[error("its certificate names {0}, which asks for no credentials")]
+    Stranger(String),
     #[error("a message was refused")]
     Wire(#[from] WireError),
 }
@@ -46,7 +48,7 @@ pub(super) async fn serve(shared: &Shared, stream: TcpStream, from: SocketAddr) 
     match talk(shared, stream, from).await {
         Ok(()) | Err(End::TimedOut(_)) => log::debug!("key manager: connection from {from} ended"),
         Err(End::Io(e)) => log::debug!("key manager: connection from {from} broke: {e}"),
-        Err(e @ (End::Unidentified | End::Wire(_))) => {
+        Err(e @ (End::Unidentified | End::Stranger(_) | End::Wire(_))) => {
             log::warn!(target: AUDIT, from:% = from; "connection from {from} refused: {}", Chain(&e));
         }
     }
@@ -56,7 +58,11 @@ async fn talk(shared: &Shared, stream: TcpStream, from: SocketAddr) -> Result<()
     let patience = shared.settings.patience;
     stream.set_nodelay(true)?;
     let mut stream = timeout(patience, shared.tls.accept(stream)).await??;
-    let peer = Peer { from, certificate: certificate(&stream).ok_or(End::Unidentified)? };
+    let certificate = certificate(&stream).ok_or(End::Unidentified)?;
+    if let Some(uri) = stranger(&stream) {
+        return Err(End::Stranger(uri));
+    }
+    let peer = Peer { from, certificate };
     let session = Session::random();
     timeout(patience, frame::write(&mut stream, &shared.channel.seal_hello(session))).await??;
     while let Some(bytes) = timeout(shared.settings.idle, frame::read(&mut stream)).await?? {
@@ -74,6 +80,16 @@ fn certificate(stream: &TlsStream<TcpStream>) -> Option<[u8; 32]> {
         return None;
     }
     tls.peer_certificates()?.first().map(crypto::sha256)
+}
+
+/// Who a peer says it is that has no business with credentials.
+fn stranger(stream: &TlsStream<TcpStream>) -> Option<String> {
+    let shown = stream.get_ref().1.peer_certificates().and_then(|certificates| certificates.first());
+    let uri = shown.and_then(|certificate| pki::uri_of(certificate));
+    match uri.as_deref() {
+        Some(pki::DISPATCHER_ROLE | pki::MONITOR_ROLE) => None,
+        other => Some(other.unwrap_or("nobody").to_owned()),
+    }
 }
 
 async fn answer(shared: &Shared, peer: &Peer, session: Session, bytes: &[u8]) -> Result<Vec<u8>, End> {

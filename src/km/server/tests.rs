@@ -9,6 +9,7 @@ use super::super::link::{Link, LinkError, Target};
 use super::super::testkit::{Manor, place};
 use super::super::wire::{Answer, LeaseRequest, WINDOW, tests::request};
 use super::Settings;
+use crate::crypto::pki;
 use crate::model::{Micros, Uid};
 
 /// A request that would be granted.
@@ -116,6 +117,19 @@ async fn without_a_certificate_or_with_old_tls_nobody_is_heard() {
     let refused = Link::open(&Target { tls: old, ..manor.target() }).await;
     assert!(matches!(refused.err(), Some(LinkError::Version)), "our own client speaks no old TLS either");
     assert!(Link::open(&manor.target()).await.is_ok());
+}
+
+#[actix::test]
+async fn only_roles_that_need_credentials_are_heard() {
+    let manor = Manor::start(Settings::default()).await;
+    for uri in [pki::PINGER_ROLE, pki::KEY_MANAGER_ROLE, "urn:dispatcher:agent:200:7"] {
+        let target = Target { tls: manor.authority.stranger(uri), ..manor.target() };
+        assert!(Link::open(&target).await.is_err(), "{uri} was greeted");
+    }
+    for uri in [pki::MONITOR_ROLE, pki::DISPATCHER_ROLE] {
+        let target = Target { tls: manor.authority.stranger(uri), ..manor.target() };
+        assert!(Link::open(&target).await.is_ok(), "{uri} was refused");
+    }
 }
 
 #[actix::test]

@@ -65,6 +65,15 @@ pub fn declare_dead(connection: &mut AnyConnection, boot: &str, seen: i64) -> Qu
     Ok(diesel::update(row).set(node::state.eq(DEAD)).execute(connection)? == 1)
 }
 
+/// Declares a boot dead that is known to have ended: its folder is locked by another process, or it says so itself.
+///
+/// # Errors
+/// What the database reports.
+pub fn ended(connection: &mut AnyConnection, boot: Boot) -> QueryResult<bool> {
+    let row = node::table.filter(node::boot.eq(boot.to_string()).and(node::state.eq(ALIVE)));
+    Ok(diesel::update(row).set(node::state.eq(DEAD)).execute(connection)? == 1)
+}
+
 /// Declares every other boot dead. Only where a lock on the data folder proves that no other process lives.
 ///
 /// # Errors

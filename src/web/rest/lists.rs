@@ -8,7 +8,7 @@ use super::{Problem, reader, show};
 use crate::access::Resource;
 use crate::model::{CustomerId, ServerId};
 use crate::store::provisioning::{agent, job, server};
-use crate::supervision::Snapshot;
+use crate::supervision::{Snapshot, Supervisor};
 use crate::web::State;
 
 /// Most agents in one answer.
@@ -76,7 +76,7 @@ pub(super) async fn actors(
         let pairs = query(&request, &["kind"])?;
         let kind = pairs.first().map(|(_, kind)| kind.as_str());
         known_kind(&state, kind)?;
-        Ok(actors_of(&state, kind))
+        Ok(actors_of(&state.supervisor, kind))
     };
     let found = found.await.map_err(|problem: Problem| problem.of(&request))?;
     Ok(HttpResponse::Ok().json(found))
@@ -97,13 +97,12 @@ pub(in crate::web) fn known_kind(state: &State, kind: Option<&str>) -> Result<()
 }
 
 /// Actors, those of one kind or all, with the sums of their kinds and the arbiters, as JSON.
-pub(in crate::web) fn actors_of(state: &State, kind: Option<&str>) -> Value {
-    let snapshots = state.supervisor.snapshots();
+pub(in crate::web) fn actors_of(supervisor: &Supervisor, kind: Option<&str>) -> Value {
+    let snapshots = supervisor.snapshots();
     let wanted = snapshots.iter().filter(|actor| kind.is_none_or(|kind| actor.kind == kind));
     let actors: Vec<Value> = wanted.map(show::actor).collect();
-    let kinds: Vec<Value> = state.supervisor.kinds().iter().map(show::kind).collect();
-    let arbiters: Vec<Value> = state
-        .supervisor
+    let kinds: Vec<Value> = supervisor.kinds().iter().map(show::kind).collect();
+    let arbiters: Vec<Value> = supervisor
         .arbiters()
         .iter()
         .map(|arbiter| json!({ "name": arbiter.name, "lagMs": arbiter.lag_ms, "red": arbiter.red }))
