@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::Error;
-use super::folder::Folder;
+use super::folder::{Folder, derived};
 use crate::config;
 use crate::crypto::{Algorithm, Key, Secret, pki};
 use crate::km::server::{
@@ -37,6 +37,16 @@ const NAME: &str = "km";
 pub(super) struct CloudCredential {
     pub(super) access_key: String,
     pub(super) secret: String,
+}
+
+impl CloudCredential {
+    /// The same for every process that has the installation's key.
+    pub(super) fn of(install: &Key) -> Self {
+        Self {
+            access_key: derived(install, "dev.cloud-access-key", 10),
+            secret: derived(install, "dev.cloud-secret-key", 20),
+        }
+    }
 }
 
 /// Starts the key manager's server; it ends when `stop` says so.

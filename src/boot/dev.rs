@@ -9,6 +9,7 @@ use actix_web::dev::ServerHandle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+use super::cloud::{Cloud, Inside};
 use super::credentials::{self, Client};
 use super::databases::Databases;
 use super::folder::Folder;
@@ -18,7 +19,6 @@ use super::wiring::Wiring;
 use super::{Dev, Error, Part, demo, last_resort};
 use crate::access::Access;
 use crate::agents::Agents;
-use crate::cloud::simulated::Simulated;
 use crate::config::ms;
 use crate::crypto::pki;
 use crate::jobs::ports::Enrolment;
@@ -76,25 +76,25 @@ pub async fn dev(options: Dev) -> Result<(), Error> {
     outcome
 }
 
-fn say(text: &str) {
+pub(super) fn say(text: &str) {
     // Nobody reading is no reason to stop.
     drop(std::io::stdout().lock().write_all(text.as_bytes()));
 }
 
 /// The signals that end the process in order.
-struct Signals {
+pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl Signals {
-    fn catch() -> Result<Self, Error> {
+    pub(super) fn catch() -> Result<Self, Error> {
         let caught = |kind| signal(kind).map_err(|e| Error::part("signals", &e));
         Ok(Self { interrupt: caught(SignalKind::interrupt())?, terminate: caught(SignalKind::terminate())? })
     }
 
     /// Until the next one.
-    async fn next(&mut self) {
+    pub(super) async fn next(&mut self) {
         tokio::select! { _ = self.interrupt.recv() => {}, _ = self.terminate.recv() => {} }
     }
 }
@@ -108,7 +108,7 @@ pub(super) struct House {
     pub(super) registry: Registry,
     pub(super) agents: Agents,
     keys: Keys,
-    pub(super) cloud: Arc<Simulated>,
+    pub(super) cloud: Cloud,
     pub(super) supervisor: Supervisor,
     services: pki::Authority,
     health: Health,
@@ -143,7 +143,9 @@ impl House {
         }
         let told = (health.clone(), metrics.clone());
         let km = credentials::client(&folder, &services, Client::new(&supervisor, boot, told))?;
-        let cloud = parts::cloud(&folder, &keys, &options.config.simulated, options.guest_processes).await?;
+        let inside =
+            Inside { data: &folder.path, credential: &keys.cloud, guest_processes: options.guest_processes };
+        let cloud = Cloud::open(&options.config.simulated, inside).await?;
         let agent_listener = folder.listener("agents", SocketAddr::new(options.listen.ip(), 0))?;
         let sequencer = Sequencer::new(store.clone());
         let wiring = Wiring {
@@ -159,7 +161,7 @@ impl House {
             clock,
         };
         let enrolment = enrolment(&agent_listener, &services, options.config.jobs.enrol_ms)?;
-        let ports = wiring.ports(&keys, km, &cloud, enrolment)?;
+        let ports = wiring.ports(&keys, km, cloud.provider(), enrolment)?;
         let changes = ports.1.clone();
         let (registry, agents) = wiring.start(ports, &folder, &services)?;
         let registry = Registry::new(registry, changes, REGISTRY_LIMIT);
@@ -290,7 +292,7 @@ fn enrolment(listener: &TcpListener, services: &pki::Authority, life: u64) -> Re
 }
 
 /// URL of a listener.
-fn url(scheme: &str, listener: &TcpListener) -> Result<String, Error> {
+pub(super) fn url(scheme: &str, listener: &TcpListener) -> Result<String, Error> {
     let address = listener.local_addr().map_err(|e| Error::part("listener", &e))?;
     Ok(format!("{scheme}://{address}"))
 }

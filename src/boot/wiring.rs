@@ -8,8 +8,7 @@ use super::folder::Folder;
 use super::parts::Keys;
 use super::{Error, Part};
 use crate::agents::{self, Agents};
-use crate::cloud::Clouds;
-use crate::cloud::simulated::Simulated;
+use crate::cloud::{Clouds, Provider};
 use crate::config::{Config, ms};
 use crate::crypto::pki;
 use crate::jobs::machine::Limits;
@@ -55,14 +54,14 @@ impl Wiring<'_> {
         &self,
         keys: &Keys,
         km: crate::km::Km,
-        cloud: &Arc<Simulated>,
+        cloud: Arc<dyn Provider>,
         enrolment: Enrolment,
     ) -> Result<(Ports, Changes, Beat), Error> {
         let changes = Changes::new();
         let queue = self.queue(&changes)?;
         let beat = Beat::new(ms(self.config.node.fresh_ms));
         let mut clouds = Clouds::new();
-        clouds.insert(seed::CLOUD, Arc::clone(cloud) as Arc<dyn crate::cloud::Provider>);
+        clouds.insert(seed::CLOUD, cloud);
         let limits = &self.config.jobs;
         let rows = SqlStore::new(
             self.store.clone(),

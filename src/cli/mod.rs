@@ -13,6 +13,7 @@ mod pauses;
 mod process;
 mod schedules;
 mod servers;
+mod simulated_cloud;
 pub mod table;
 
 use std::io::Write;
@@ -34,6 +35,8 @@ struct Cli {
 enum Command {
     /// Run every role in one process on embedded parts
     Dev(dev::Args),
+    /// Run the simulated cloud as a process of its own
+    SimulatedCloud(simulated_cloud::Args),
     /// Ask for jobs and look at them
     Jobs(jobs::Args),
     /// Submit jobs again and again, by cron expressions
@@ -64,6 +67,7 @@ enum Command {
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Dev(args) => dev::main(args),
+        Command::SimulatedCloud(args) => simulated_cloud::main(args),
         Command::Jobs(args) => client_main(async |out| jobs::run(&args, out).await),
         Command::Schedules(args) => client_main(async |out| schedules::run(&args, out).await),
         Command::Pauses(args) => client_main(async |out| pauses::run(&args, out).await),
