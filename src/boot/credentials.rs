@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::Error;
 use super::base::{Base, Ops};
+use super::folder::derived;
 use super::safe::KM_NAME;
 use crate::config;
 use crate::crypto::pki::{self, Identity};
@@ -28,6 +29,16 @@ const ENDPOINT: &str = "simulated://local";
 pub(super) struct CloudCredential {
     pub(super) access_key: String,
     pub(super) secret: String,
+}
+
+impl CloudCredential {
+    /// The same for every process that has the installation's key.
+    pub(super) fn of(install: &Key) -> Self {
+        Self {
+            access_key: derived(install, "dev.cloud-access-key", 10),
+            secret: derived(install, "dev.cloud-secret-key", 20),
+        }
+    }
 }
 
 fn fault(error: &(dyn std::error::Error + 'static)) -> Error {

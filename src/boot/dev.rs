@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::base::{ALONE, Base, Company};
+use super::cloud::{Cloud, Inside};
 use super::credentials::{self, Line};
 use super::doors::{self, Doors};
 use super::folder::Folder;
@@ -21,8 +22,6 @@ use super::wiring::{self, Tools};
 use super::{Error, Part, demo};
 use crate::access::Access;
 use crate::agents::Agents;
-use crate::cloud::Provider;
-use crate::cloud::simulated::Simulated;
 use crate::config::{Config, ms};
 use crate::crypto::pki::{self, Identity};
 use crate::jobs::ports::Enrolment;
@@ -96,7 +95,7 @@ pub(super) struct House {
     pub(super) analytics: Store,
     pub(super) registry: Registry,
     pub(super) agents: Agents,
-    pub(super) cloud: Arc<Simulated>,
+    pub(super) cloud: Cloud,
     keys: Keys,
     listener: Identity,
     agent_listener: std::net::TcpListener,
@@ -124,8 +123,10 @@ impl House {
         }
         let dispatcher = line(issue(pki::DISPATCHER_ROLE, "dispatcher")?)?;
         let km = credentials::client(&base, &dispatcher, km_address(folder))?;
-        let cloud = parts::cloud(folder, &keys, &options.config.simulated, options.guest_processes).await?;
-        let provider = Arc::clone(&cloud) as Arc<dyn Provider>;
+        let inside =
+            Inside { data: &folder.path, credential: &keys.cloud, guest_processes: options.guest_processes };
+        let cloud = Cloud::open(&options.config.simulated, inside).await?;
+        let provider = cloud.provider();
         base.live();
         let queue = wiring::queue(&base)?;
         if !options.without.contains(&Part::Monitor) {

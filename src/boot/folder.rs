@@ -97,9 +97,14 @@ impl Folder {
     /// A key file of the folder, made at its first use.
     pub(super) fn key(&self, name: &str) -> Result<Key, Error> {
         let folder = self.path.join("keys");
-        std::fs::create_dir_all(&folder).map_err(io("make", &folder))?;
-        std::fs::set_permissions(&folder, Permissions::from_mode(0o700)).map_err(io("protect", &folder))?;
+        Self::make_keys(&folder)?;
         Ok(keyfile::load_or_make(&folder.join(name))?)
+    }
+
+    /// Makes a folder of keys where it is missing; only the owner may look in.
+    pub(super) fn make_keys(folder: &Path) -> Result<(), Error> {
+        std::fs::create_dir_all(folder).map_err(io("make", folder))?;
+        std::fs::set_permissions(folder, Permissions::from_mode(0o700)).map_err(io("protect", folder))
     }
 
     /// A root of certificates, made at its first use.

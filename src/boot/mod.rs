@@ -1,10 +1,11 @@
 //! The composition root: the only place where all rooms meet. Handles are made first, then everything is started.
 //!
 //! [`dev()`] composes every role in one process on embedded parts: SQLite (or a server), the embedded queue, the key manager behind
-//! its real wire, the simulated cloud with real guests. Nothing here decides anything at run time.
+//! its real wire, the simulated cloud with real guests. [`simulated_cloud()`] is that cloud as a process of its own. Nothing here decides anything at run time.
 
 mod adapters;
 mod base;
+mod cloud;
 mod credentials;
 mod databases;
 mod demo;
@@ -19,6 +20,7 @@ mod roles;
 mod running;
 mod safe;
 mod setup;
+mod simulated_cloud;
 #[cfg(test)]
 mod survival;
 mod wiring;
@@ -33,6 +35,7 @@ pub use role::Role;
 pub use roles::{Start, start};
 pub use safe::{Listed, list, make};
 pub use setup::{Entrance, Setup, setup};
+pub use simulated_cloud::{SimulatedCloud, simulated_cloud};
 
 /// A part that can be left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,7 +76,7 @@ pub enum Error {
     Folder(#[from] folder::Error),
     /// Plain HTTP anywhere but on loopback.
     #[error(
-        "--listen {0} is not a loopback address: the API of `dev` speaks plain HTTP; give 127.0.0.1 or [::1]"
+        "--listen {0} is not a loopback address, and plain HTTP is spoken there; give 127.0.0.1 or [::1]"
     )]
     NotLoopback(SocketAddr),
     /// A database.

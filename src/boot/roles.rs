@@ -8,12 +8,13 @@ use tokio::sync::watch;
 
 use super::Error;
 use super::base::{Base, Company, Ops};
+use super::cloud;
 use super::credentials::{self, Line};
 use super::databases::Databases;
 use super::dev::api_state;
 use super::doors::{self, Doors};
 use super::folder::Folder;
-use super::parts::{self, Keys};
+use super::parts::Keys;
 use super::ready::RoleReady;
 use super::role::{CHANNEL, INSTALL, KEK, Role, SEAL};
 use super::running::{self, Signals, say};
@@ -110,7 +111,7 @@ async fn serve(asked: Asked) -> Result<(), Error> {
     let line = line(&safe)?;
     let base = asked.base().await?;
     let km = credentials::client(&base, &line, base.config.km.address.clone())?;
-    let cloud = parts::driver(&base.config.simulated).await?;
+    let cloud = cloud::driver(&base.config.simulated).await?;
     base.live();
     let queue = wiring::queue(&base)?;
     let agents = wiring::agents(&base, &queue, (safe.agents()?, line.role))?;
@@ -185,7 +186,7 @@ async fn monitor(asked: Asked) -> Result<(), Error> {
     let line = line(&asked.safe())?;
     let base = asked.base().await?;
     let km = credentials::client(&base, &line, base.config.km.address.clone())?;
-    let cloud = parts::driver(&base.config.simulated).await?;
+    let cloud = cloud::driver(&base.config.simulated).await?;
     base.live();
     let queue = wiring::queue(&base)?;
     wiring::monitor(&base, &queue, (km, &cloud));

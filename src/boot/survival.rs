@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 
 use super::Dev;
+use super::cloud::Cloud;
 use super::demo;
 use super::dev::House;
-use crate::cloud::simulated::{Fault, Operation};
+use crate::cloud::simulated::{Fault, Operation, Simulated};
 use crate::config::Config;
 use crate::model::{AttemptOutcome, Boot, JobId, JobParams, JobState, JobUid, NoopParams, Uid};
 use crate::ops::failpoint::{PLACES, poison};
@@ -54,6 +55,16 @@ async fn site(change: impl FnOnce(&mut Config)) -> Site {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     site
+}
+
+impl House {
+    /// The cloud of a test is in its own process.
+    fn cloud(&self) -> &Simulated {
+        match &self.cloud {
+            Cloud::Here(cloud) => cloud,
+            Cloud::Elsewhere(_) => panic!("a cloud elsewhere"),
+        }
+    }
 }
 
 impl Site {
@@ -120,7 +131,7 @@ impl Site {
 
     fn launched(&self, uid: JobUid) -> usize {
         let tag = crate::jobs::launch_tag(uid);
-        self.house.cloud.look(|world| {
+        self.house.cloud().look(|world| {
             world.instances().filter(|instance| instance.launched.tag.as_deref() == Some(&*tag)).count()
         })
     }
@@ -227,7 +238,7 @@ async fn a_life_that_was_declared_dead_is_given_up_at_once() {
 async fn panic_error_and_stop_of_a_job_in_the_middle_of_a_call_are_survived_and_nothing_happens_twice() {
     let site = site(|_| {}).await;
     for how in TRIPS {
-        site.house.cloud.faults().next(Operation::Launch, 1, Fault::Stall(Duration::from_secs(3600)));
+        site.house.cloud().faults().next(Operation::Launch, 1, Fault::Stall(Duration::from_secs(3600)));
         let uid = site.launch().await;
         let open = |history: &History| history.attempts.iter().any(|a| a.outcome == AttemptOutcome::Open);
         site.until(uid, "its call is under way", open).await;
@@ -243,7 +254,7 @@ impl Site {
     /// Waits until the cloud has taken the call that stalls.
     async fn until_taken(&self) {
         let deadline = Instant::now() + SOON;
-        while self.house.cloud.faults().remaining(Operation::Launch) > 0 {
+        while self.house.cloud().faults().remaining(Operation::Launch) > 0 {
             assert!(Instant::now() < deadline, "the cloud is never called");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -255,7 +266,7 @@ async fn calls_and_looks_that_stall_past_their_limit_leave_the_outcome_unknown_u
     let site = site(|config| config.jobs.call_ms = 300).await;
     let hour = Duration::from_secs(3600);
     for operation in [Operation::Launch, Operation::FindByTag, Operation::Machine] {
-        site.house.cloud.faults().next(operation, 1, Fault::Stall(hour));
+        site.house.cloud().faults().next(operation, 1, Fault::Stall(hour));
     }
     let uid = site.launch().await;
     let unknown = site.until(uid, "it does not know", |history| history.job.why_code == "unknown").await;
@@ -265,7 +276,7 @@ async fn calls_and_looks_that_stall_past_their_limit_leave_the_outcome_unknown_u
     let ended = site.completes(uid).await;
     assert_eq!(ended.attempts.len(), 1, "{:#?}", ended.attempts);
     assert_eq!(site.launched(uid), 1);
-    let left = site.house.cloud.faults();
+    let left = site.house.cloud().faults();
     assert_eq!((left.remaining(Operation::FindByTag), left.remaining(Operation::Machine)), (0, 0));
 }
 

@@ -16,6 +16,7 @@ mod role;
 mod schedules;
 mod servers;
 mod setup;
+mod simulated_cloud;
 pub mod table;
 
 use std::io::Write;
@@ -52,6 +53,8 @@ enum Command {
     Keys(keys::Args),
     /// Make the databases, the first tenant and its administrator
     Setup(setup::Args),
+    /// Run the simulated cloud as a process of its own
+    SimulatedCloud(simulated_cloud::Args),
     /// Ask for jobs and look at them
     Jobs(jobs::Args),
     /// Submit jobs again and again, by cron expressions
@@ -89,6 +92,7 @@ pub fn main() -> ExitCode {
         Command::Km(args) => role::main(Role::Km, args),
         Command::Keys(args) => client_main(async |out| keys::run(&args, out)),
         Command::Setup(args) => client_main(async |out| setup::run(&args, out).await),
+        Command::SimulatedCloud(args) => simulated_cloud::main(args),
         Command::Jobs(args) => client_main(async |out| jobs::run(&args, out).await),
         Command::Schedules(args) => client_main(async |out| schedules::run(&args, out).await),
         Command::Pauses(args) => client_main(async |out| pauses::run(&args, out).await),

@@ -4,6 +4,7 @@
 //! its outcome. A refusal is definite, everything else is unknown.
 
 mod provider;
+pub mod remote;
 pub mod simulated;
 
 pub use provider::{

@@ -47,7 +47,7 @@ impl fmt::Display for TokenClass {
 }
 
 /// What a driver can do, as data: asked before any call is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Capabilities {
     /// What a repeated create does.
     pub class: TokenClass,

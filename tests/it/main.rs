@@ -14,6 +14,8 @@ mod broker;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
+mod cloud_process;
+#[cfg(test)]
 mod commits;
 #[cfg(test)]
 mod crash;

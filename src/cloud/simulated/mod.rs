@@ -1,4 +1,5 @@
-//! A cloud inside the process, with its truth apart from the dispatcher's.
+//! A cloud inside a process, with its truth apart from the dispatcher's: in that of `dispatcher dev`, or behind
+//! [`super::remote`] in one of its own.
 //!
 //! That truth is an append-only journal of effects. The cloud fails on demand, plays every token class, and boots
 //! real guests: agent processes, each on an address of its own.
@@ -118,6 +119,12 @@ impl Simulated {
     /// Looks into the cloud's state, for tests. It shows effects that may not be durable yet.
     pub fn look<T>(&self, reader: impl FnOnce(&World) -> T) -> T {
         reader(&self.core.state().world)
+    }
+
+    /// The account of this access key, for a server that checks signatures before the cloud is called.
+    #[must_use]
+    pub(in crate::cloud) fn account_of(&self, access_key: &str) -> Option<&Account> {
+        self.core.settings.accounts.iter().find(|account| account.access_key == access_key)
     }
 
     /// The cloud's time now.

@@ -1,34 +1,71 @@
-//! The cloud through its door: tokens, faults, credentials, crashes of its disk.
+//! The cloud through its door: tokens, faults, credentials, crashes of its disk. What a caller sees is the same
+//! whether the cloud is in its process or behind the server in another.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use actix_web::dev::ServerHandle;
 use futures_util::future::join_all;
 
 use super::journal::Journal;
 use super::machine::{Effect, World};
 use super::{Account, Fault, Operation, Settings, Simulated};
+use crate::cloud::remote::{self, Remote};
 use crate::cloud::{CallContext, CallError, Credential, LaunchRequest, Machine, Provider, TokenClass};
 use crate::crypto::Secret;
 use crate::model::{ErrorClass, ServerStatus};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
+/// How a caller reaches the cloud.
+#[derive(Clone, Copy)]
+pub(super) enum Form {
+    /// In its own process.
+    Direct,
+    /// Over the wire.
+    Remote,
+}
+
 /// One caller with its own cloud in its own folder.
 pub(super) struct Site {
-    pub(super) cloud: Simulated,
+    pub(super) cloud: Arc<Simulated>,
+    door: Arc<dyn Provider>,
+    server: Option<ServerHandle>,
     secret: Secret,
     limit: Duration,
 }
 
 impl Site {
     pub(super) async fn open(settings: Settings) -> Self {
-        let cloud = Simulated::open(with_account(settings)).await.expect("the cloud opens");
-        Self { cloud, secret: Secret::from("right".to_owned()), limit: LIMIT }
+        Self::open_as(Form::Direct, settings).await
     }
 
-    async fn of(folder: &tempfile::TempDir, class: TokenClass) -> Self {
-        Self::open(settings(folder.path(), class)).await
+    async fn open_as(form: Form, settings: Settings) -> Self {
+        let cloud = Arc::new(Simulated::open(with_account(settings)).await.expect("the cloud opens"));
+        let mut server = None;
+        let door = match form {
+            Form::Direct => Arc::clone(&cloud) as Arc<dyn Provider>,
+            Form::Remote => {
+                let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+                let url = format!("http://{}", listener.local_addr().expect("bound"));
+                let serving = remote::serve(Arc::clone(&cloud), listener).expect("a server");
+                server = Some(serving.handle());
+                actix_rt::spawn(serving);
+                Arc::new(Remote::connect(&url, LIMIT).await.expect("it answers"))
+            }
+        };
+        Self { cloud, door, server, secret: Secret::from("right".to_owned()), limit: LIMIT }
+    }
+
+    async fn of(form: Form, folder: &tempfile::TempDir, class: TokenClass) -> Self {
+        Self::open_as(form, settings(folder.path(), class)).await
+    }
+
+    /// Ends the server, so that another cloud may take the folder.
+    async fn close(mut self) {
+        if let Some(server) = self.server.take() {
+            server.stop(false).await;
+        }
     }
 
     pub(super) fn context(&self) -> CallContext<'_> {
@@ -41,11 +78,11 @@ impl Site {
     }
 
     pub(super) async fn launch(&self, request: &LaunchRequest) -> Result<Machine, CallError> {
-        self.cloud.launch(&self.context(), request).await
+        self.door.launch(&self.context(), request).await
     }
 
     async fn state_of(&self, id: &str) -> Option<ServerStatus> {
-        self.cloud.machine(&self.context(), id).await.expect("a look").map(|machine| machine.state)
+        self.door.machine(&self.context(), id).await.expect("a look").map(|machine| machine.state)
     }
 
     async fn runs(&self, id: &str) {
@@ -92,10 +129,36 @@ fn ledger(folder: &std::path::Path) -> Vec<Effect> {
     text.lines().map(|line| serde_json::from_str(line).expect("an effect")).collect()
 }
 
-#[tokio::test]
-async fn equal_requests_of_one_token_make_one_server_and_other_requests_are_refused() {
+/// Each of these twice: with the cloud in the caller's process, and over the wire.
+macro_rules! in_both_forms {
+    ($($name:ident)*) => {
+        mod direct {
+            $(#[actix_rt::test] async fn $name() { super::$name(super::Form::Direct).await; })*
+        }
+        mod remote_process {
+            $(#[actix_rt::test] async fn $name() { super::$name(super::Form::Remote).await; })*
+        }
+    };
+}
+
+in_both_forms! {
+    equal_requests_of_one_token_make_one_server_and_other_requests_are_refused
+    other_classes_ignore_tokens_and_class_n_ignores_tags
+    user_data_stays_in_its_own_file_and_goes_with_the_server
+    a_lost_answer_is_found_by_tag_and_by_token
+    faults_before_the_effect_leave_no_trace
+    a_late_launch_lands_after_its_caller_gave_up
+    a_hidden_server_is_not_found_at_first
+    servers_change_as_asked_and_repeats_are_harmless
+    only_the_right_credential_in_a_known_region_is_let_in
+    wrong_requests_are_refused_with_the_fault_named
+    a_torn_tail_and_stray_folders_go_and_damage_elsewhere_is_named
+    after_a_failed_write_the_cloud_goes_back_to_its_disk_and_on
+}
+
+async fn equal_requests_of_one_token_make_one_server_and_other_requests_are_refused(form: Form) {
     let folder = tempfile::tempdir().expect("a folder");
-    let site = Site::of(&folder, TokenClass::K).await;
+    let site = Site::of(form, &folder, TokenClass::K).await;
     let same = request("t1");
     let calls = join_all((0..32).map(|_| site.launch(&same))).await;
     let ids: Vec<String> = calls.into_iter().map(|call| call.expect("launched").id).collect();
@@ -108,31 +171,30 @@ async fn equal_requests_of_one_token_make_one_server_and_other_requests_are_refu
     let folders = std::fs::read_dir(folder.path().join("guests")).expect("there").count();
     assert_eq!(folders, 1, "launches that lost the race leave nothing behind");
 
-    drop(site);
-    let again = Site::of(&folder, TokenClass::K).await;
+    site.close().await;
+    let again = Site::of(form, &folder, TokenClass::K).await;
     assert_eq!(again.launch(&same).await.expect("known").id, ids[0], "the token survives a restart");
 }
 
-#[tokio::test]
-async fn other_classes_ignore_tokens_and_class_n_ignores_tags() {
+async fn other_classes_ignore_tokens_and_class_n_ignores_tags(form: Form) {
     for class in [TokenClass::S, TokenClass::T, TokenClass::N] {
         let folder = tempfile::tempdir().expect("a folder");
-        let site = Site::of(&folder, class).await;
+        let site = Site::of(form, &folder, class).await;
         let first = site.launch(&request("t")).await.expect("launched");
         let second = site.launch(&request("t")).await.expect("launched");
         assert_ne!(first.id, second.id, "{class}");
-        let found = site.cloud.find_by_tag(&site.context(), &request("t").tag).await.expect("a look");
+        let found = site.door.find_by_tag(&site.context(), &request("t").tag).await.expect("a look");
         assert_eq!(found.len(), if class == TokenClass::N { 0 } else { 2 }, "{class}");
-        let all = site.cloud.list(&site.context(), "").await.expect("a look");
+        let all = site.door.list(&site.context(), "").await.expect("a look");
         assert_eq!(all.len(), 2, "{class}");
     }
 }
 
-#[tokio::test]
-async fn user_data_stays_in_its_own_file_and_goes_with_the_server() {
+async fn user_data_stays_in_its_own_file_and_goes_with_the_server(form: Form) {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().expect("a folder");
-    let site = Site::open(Settings { guest_processes: 0, ..settings(folder.path(), TokenClass::K) }).await;
+    let site =
+        Site::open_as(form, Settings { guest_processes: 0, ..settings(folder.path(), TokenClass::K) }).await;
     let made = site.launch(&request("t")).await.expect("launched");
     let file = site.cloud.folder_of(&made.id).join("user-data.json");
     let json: serde_json::Value =
@@ -141,26 +203,24 @@ async fn user_data_stays_in_its_own_file_and_goes_with_the_server() {
     assert_eq!(std::fs::metadata(&file).expect("there").permissions().mode() & 0o777, 0o600);
     let text = std::fs::read_to_string(folder.path().join("cloud/journal.jsonl")).expect("the ledger");
     assert!(!text.contains("one-time") && text.contains(r#""effect":"launch""#), "{text}");
-    site.cloud.terminate(&site.context(), &made.id).await.expect("terminated");
+    site.door.terminate(&site.context(), &made.id).await.expect("terminated");
     assert!(!file.exists());
 }
 
-#[tokio::test]
-async fn a_lost_answer_is_found_by_tag_and_by_token() {
+async fn a_lost_answer_is_found_by_tag_and_by_token(form: Form) {
     let folder = tempfile::tempdir().expect("a folder");
-    let site = Site::of(&folder, TokenClass::K).await;
+    let site = Site::of(form, &folder, TokenClass::K).await;
     site.cloud.faults().next(Operation::Launch, 1, Fault::LoseAnswer);
     assert!(!site.launch(&request("t")).await.expect_err("no answer").is_definite());
-    let found = site.cloud.find_by_tag(&site.context(), &request("t").tag).await.expect("a look");
+    let found = site.door.find_by_tag(&site.context(), &request("t").tag).await.expect("a look");
     assert_eq!(found.len(), 1);
     assert_eq!(site.launch(&request("t")).await.expect("known").id, found[0].id);
     assert_eq!(ledger(folder.path()).len(), 1);
 }
 
-#[tokio::test]
-async fn faults_before_the_effect_leave_no_trace() {
+async fn faults_before_the_effect_leave_no_trace(form: Form) {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut site = Site::of(&folder, TokenClass::K).await;
+    let mut site = Site::of(form, &folder, TokenClass::K).await;
     let faults = site.cloud.faults();
     faults.next(Operation::Launch, 1, Fault::Refuse(ErrorClass::Quota));
     faults.next(Operation::Launch, 1, Fault::Throttle(Duration::from_secs(7)));
@@ -170,39 +230,36 @@ async fn faults_before_the_effect_leave_no_trace() {
     let throttled = site.launch(&request("t")).await.expect_err("throttled");
     assert!(matches!(throttled, CallError::Refused { retry_after: Some(wait), .. } if wait.as_secs() == 7));
     assert!(!site.launch(&request("t")).await.expect_err("a fault").is_definite());
-    site.limit = Duration::from_millis(20);
+    site.limit = Duration::from_secs(2);
     assert!(!site.launch(&request("t")).await.expect_err("out of time").is_definite());
     assert_eq!(faults.remaining(Operation::Launch), 0);
     assert!(ledger(folder.path()).is_empty());
 }
 
-#[tokio::test]
-async fn a_late_launch_lands_after_its_caller_gave_up() {
+async fn a_late_launch_lands_after_its_caller_gave_up(form: Form) {
     let folder = tempfile::tempdir().expect("a folder");
-    let site = Site::of(&folder, TokenClass::T).await;
+    let site = Site::of(form, &folder, TokenClass::T).await;
     site.cloud.faults().next(Operation::Launch, 1, Fault::LandLate(Duration::from_millis(50)));
     assert!(!site.launch(&request("t")).await.expect_err("no answer").is_definite());
     assert_eq!(site.cloud.look(World::launches), 0);
     wait_for("it landed", async || site.cloud.look(World::launches) == 1).await;
 }
 
-#[tokio::test]
-async fn a_hidden_server_is_not_found_at_first() {
+async fn a_hidden_server_is_not_found_at_first(form: Form) {
     let folder = tempfile::tempdir().expect("a folder");
-    let site = Site::of(&folder, TokenClass::K).await;
-    site.cloud.faults().next(Operation::Launch, 1, Fault::Hide(Duration::from_millis(400)));
+    let site = Site::of(form, &folder, TokenClass::K).await;
+    site.cloud.faults().next(Operation::Launch, 1, Fault::Hide(Duration::from_secs(2)));
     let made = site.launch(&request("t")).await.expect("launched");
     assert_eq!(site.state_of(&made.id).await, None);
-    let stop = site.cloud.stop(&site.context(), &made.id).await.expect_err("not seen yet");
+    let stop = site.door.stop(&site.context(), &made.id).await.expect_err("not seen yet");
     assert_eq!(stop.class(), ErrorClass::NotFound);
     site.runs(&made.id).await;
 }
 
-#[tokio::test]
-async fn servers_change_as_asked_and_repeats_are_harmless() {
+async fn servers_change_as_asked_and_repeats_are_harmless(form: Form) {
     let folder = tempfile::tempdir().expect("a folder");
-    let site = Site::of(&folder, TokenClass::K).await;
-    let (cloud, context) = (&site.cloud, site.context());
+    let site = Site::of(form, &folder, TokenClass::K).await;
+    let (cloud, context) = (&site.door, site.context());
     let id = site.launch(&request("t")).await.expect("launched").id;
     site.runs(&id).await;
     cloud.pause(&context, &id).await.expect("paused");
@@ -213,7 +270,9 @@ async fn servers_change_as_asked_and_repeats_are_harmless() {
     wait_for("it stopped", async || site.state_of(&id).await == Some(ServerStatus::Stopped)).await;
     cloud.start(&context, &id).await.expect("started");
     site.runs(&id).await;
-    assert!(cloud.lose(&id).await.expect("journalled") && !cloud.lose(&id).await.expect("no effect"));
+    assert!(
+        site.cloud.lose(&id).await.expect("journalled") && !site.cloud.lose(&id).await.expect("no effect")
+    );
     assert_eq!(site.state_of(&id).await, Some(ServerStatus::Terminated));
     cloud.terminate(&context, &id).await.expect("nothing to do");
     let start = cloud.start(&context, &id).await.expect_err("gone");
@@ -221,11 +280,10 @@ async fn servers_change_as_asked_and_repeats_are_harmless() {
     assert_eq!(ledger(folder.path()).len(), 6, "launch, pause, start, stop, start, lose");
 }
 
-#[tokio::test]
-async fn only_the_right_credential_in_a_known_region_is_let_in() {
+async fn only_the_right_credential_in_a_known_region_is_let_in(form: Form) {
     let folder = tempfile::tempdir().expect("a folder");
-    let site = Site::of(&folder, TokenClass::K).await;
-    site.cloud.check(&site.context()).await.expect("valid");
+    let site = Site::of(form, &folder, TokenClass::K).await;
+    site.door.check(&site.context()).await.expect("valid");
     let wrong = Secret::from("wrong".to_owned());
     let wrong_secret = Credential { access_key: "AK", secret: &wrong };
     let wrong_key = Credential { access_key: "A", ..site.context().credential };
@@ -235,21 +293,20 @@ async fn only_the_right_credential_in_a_known_region_is_let_in() {
         CallContext { account_number: "4712", ..site.context() },
     ];
     for context in bad {
-        let error = site.cloud.launch(&context, &request("t")).await.expect_err("refused");
+        let error = site.door.launch(&context, &request("t")).await.expect_err("refused");
         assert_eq!(error.class(), ErrorClass::Auth, "{error}");
     }
     let nowhere = CallContext { region: "sim-north-1", ..site.context() };
-    assert_eq!(site.cloud.check(&nowhere).await.expect_err("no region").class(), ErrorClass::NotFound);
+    assert_eq!(site.door.check(&nowhere).await.expect_err("no region").class(), ErrorClass::NotFound);
     let west = CallContext { region: "sim-west-1", ..site.context() };
     let id = site.launch(&request("t")).await.expect("launched").id;
-    assert_eq!(site.cloud.machine(&west, &id).await, Ok(None), "another region");
+    assert_eq!(site.door.machine(&west, &id).await, Ok(None), "another region");
     assert!(ledger(folder.path()).len() == 1);
 }
 
-#[tokio::test]
-async fn wrong_requests_are_refused_with_the_fault_named() {
+async fn wrong_requests_are_refused_with_the_fault_named(form: Form) {
     let folder = tempfile::tempdir().expect("a folder");
-    let site = Site::of(&folder, TokenClass::K).await;
+    let site = Site::of(form, &folder, TokenClass::K).await;
     let good = || request("t");
     let cases = [
         (LaunchRequest { token: String::new(), ..good() }, ErrorClass::Bug, "client token"),
@@ -267,31 +324,37 @@ async fn wrong_requests_are_refused_with_the_fault_named() {
     assert!(ledger(folder.path()).is_empty());
 }
 
-#[tokio::test]
-async fn a_torn_tail_and_stray_folders_go_and_damage_elsewhere_is_named() {
+/// Opens a cloud, launches a server and closes it again.
+async fn first_server(form: Form, folder: &tempfile::TempDir) -> String {
+    let site = Site::of(form, folder, TokenClass::K).await;
+    let id = site.launch(&request("t")).await.expect("launched").id;
+    site.close().await;
+    id
+}
+
+async fn a_torn_tail_and_stray_folders_go_and_damage_elsewhere_is_named(form: Form) {
     let folder = tempfile::tempdir().expect("a folder");
-    let id = Site::of(&folder, TokenClass::K).await.launch(&request("t")).await.expect("launched").id;
+    let id = first_server(form, &folder).await;
     let path = folder.path().join("cloud/journal.jsonl");
     let whole = std::fs::read_to_string(&path).expect("the ledger");
     let torn = whole.replace(&id, "i-0000").trim_end().to_owned();
     std::fs::write(&path, format!("{whole}{torn}")).expect("written");
     let stray = folder.path().join("guests/i-stray");
     std::fs::create_dir(&stray).expect("made");
-    let site = Site::of(&folder, TokenClass::K).await;
+    let site = Site::of(form, &folder, TokenClass::K).await;
     assert_eq!(site.cloud.look(World::launches), 1);
     assert!(!stray.exists());
     assert_eq!(std::fs::read_to_string(&path).expect("the ledger"), whole);
-    drop(site);
+    site.close().await;
     std::fs::write(&path, format!("garbage\n{whole}")).expect("written");
     let opened = Simulated::open(with_account(settings(folder.path(), TokenClass::K))).await;
     let error = opened.err().expect("damaged").to_string();
     assert!(error.contains("line 1 of") && error.contains("journal.jsonl"), "{error}");
 }
 
-#[tokio::test]
-async fn after_a_failed_write_the_cloud_goes_back_to_its_disk_and_on() {
+async fn after_a_failed_write_the_cloud_goes_back_to_its_disk_and_on(form: Form) {
     let folder = tempfile::tempdir().expect("a folder");
-    let site = Site::of(&folder, TokenClass::K).await;
+    let site = Site::of(form, &folder, TokenClass::K).await;
     let first = site.launch(&request("t1")).await.expect("launched");
     let path = folder.path().join("cloud/journal.jsonl");
     let unwritable = std::fs::File::open(&path).expect("there");
@@ -307,7 +370,7 @@ async fn after_a_failed_write_the_cloud_goes_back_to_its_disk_and_on() {
 #[tokio::test]
 async fn many_launches_share_the_disk() {
     let folder = tempfile::tempdir().expect("a folder");
-    let site = Arc::new(Site::of(&folder, TokenClass::K).await);
+    let site = Arc::new(Site::of(Form::Direct, &folder, TokenClass::K).await);
     let start = Instant::now();
     let callers = (0..64).map(|caller| {
         let site = Arc::clone(&site);
