@@ -41,8 +41,10 @@ impl Enrolment<'_> {
     /// Keeps this guest enrolled; ends only when it is refused for good.
     pub(super) async fn keep(&self, limits: &Limits) -> Error {
         let mut pause = limits.retry_first;
+        let mut turns = Turns::new(&self.user_data.dispatcher);
         loop {
-            match self.once().await {
+            let url = turns.url();
+            match self.once(url).await {
                 Ok(answer) => {
                     log::info!("enrolled as agent {} of server {}", answer.agent_id, answer.server_id);
                     pause = limits.retry_first;
@@ -51,27 +53,28 @@ impl Enrolment<'_> {
                 }
                 Err(Trouble::Refused(e)) => return e,
                 Err(Trouble::Later { reason, after }) => {
-                    let wait = jittered(after.unwrap_or(pause).min(limits.retry_longest));
-                    log::warn!(
-                        "handshake with {} failed, next in {wait:?}: {reason}",
-                        self.user_data.dispatcher
-                    );
+                    let round_is_over = after.is_some() || turns.next();
+                    let wait = if round_is_over { after.unwrap_or(pause) } else { limits.retry_first };
+                    let wait = jittered(wait.min(limits.retry_longest));
+                    log::warn!("handshake with {url} failed, next in {wait:?}: {reason}");
                     tokio::time::sleep(wait).await;
-                    pause = (pause * 2).min(limits.retry_longest);
+                    if round_is_over {
+                        pause = (pause * 2).min(limits.retry_longest);
+                    }
                 }
             }
         }
     }
 
-    async fn once(&self) -> Result<HandshakeAnswer, Trouble> {
-        let answer = self.ask().await?;
+    async fn once(&self, url: &str) -> Result<HandshakeAnswer, Trouble> {
+        let answer = self.ask(url).await?;
         let identity = Identity::new(&answer.cert_pem, self.key, &self.user_data.root).map_err(local)?;
         self.home.keep_cert(&answer.cert_pem).map_err(local)?;
         self.identity.send_replace(Some(identity));
         Ok(answer)
     }
 
-    async fn ask(&self) -> Result<HandshakeAnswer, Trouble> {
+    async fn ask(&self, url: &str) -> Result<HandshakeAnswer, Trouble> {
         let request = HandshakeRequest {
             // Once enrolled the key speaks for itself.
             token: self.user_data.token.clone().filter(|_| self.identity.borrow().is_none()),
@@ -84,7 +87,7 @@ impl Enrolment<'_> {
         let tls = pki::client_config(&self.user_data.root, None).map_err(local)?;
         let connector = awc::Connector::new().rustls_0_23(Arc::new(tls)).timeout(CALL_LIMIT);
         let client = awc::Client::builder().connector(connector).timeout(CALL_LIMIT).finish();
-        let url = format!("{}{HANDSHAKE_PATH}", self.user_data.dispatcher.trim_end_matches('/'));
+        let url = format!("{}{HANDSHAKE_PATH}", url.trim_end_matches('/'));
         let mut response = client.post(&url).send_json(&request).await.map_err(|e| Trouble::later(&e))?;
         let body = response.body().limit(ANSWER_LIMIT).await.map_err(|e| Trouble::later(&e))?;
         let status = response.status().as_u16();
@@ -99,6 +102,31 @@ impl Enrolment<'_> {
             401 | 409 => Err(Trouble::Refused(Error::Refused { status, message: message() })),
             _ => Err(Trouble::Later { reason: format!("HTTP {status}: {}", message()), after }),
         }
+    }
+}
+
+/// Whose turn it is among dispatchers that may all answer.
+struct Turns<'a> {
+    urls: &'a [String],
+    at: usize,
+}
+
+impl<'a> Turns<'a> {
+    const fn new(urls: &'a [String]) -> Self {
+        Self { urls, at: 0 }
+    }
+
+    fn url(&self) -> &'a str {
+        self.urls.get(self.at).map_or("", String::as_str)
+    }
+
+    /// The next one's turn; whether all had theirs. One that says when to come again keeps its turn.
+    const fn next(&mut self) -> bool {
+        self.at += 1;
+        if self.at >= self.urls.len() {
+            self.at = 0;
+        }
+        self.at == 0
     }
 }
 
@@ -123,6 +151,23 @@ fn jittered(pause: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    #[test]
+    fn every_dispatcher_is_asked_before_the_pause_grows() {
+        let urls = ["a".to_owned(), "b".to_owned(), "c".to_owned()];
+        let mut turns = super::Turns::new(&urls);
+        let mut asked = Vec::new();
+        let rounds: Vec<bool> = (0..6)
+            .map(|_| {
+                asked.push(turns.url());
+                turns.next()
+            })
+            .collect();
+        assert_eq!(asked, ["a", "b", "c", "a", "b", "c"]);
+        assert_eq!(rounds, [false, false, true, false, false, true]);
+        let alone = ["a".to_owned()];
+        assert!(super::Turns::new(&alone).next(), "one is a round of its own");
+    }
 
     #[test]
     fn jitter_keeps_between_half_and_all() {

@@ -21,8 +21,9 @@ pub(super) struct Home {
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct UserData {
-    /// The dispatcher's agent URL.
-    pub(super) dispatcher: String,
+    /// URLs of the dispatcher's listeners for guests, one or several: any of them will do.
+    #[serde(deserialize_with = "one_or_several")]
+    pub(super) dispatcher: Vec<String>,
     /// The services root, PEM.
     pub(super) root: String,
     /// The enrolment token.
@@ -31,6 +32,22 @@ pub(super) struct UserData {
     /// The guest's name at its cloud.
     #[serde(default)]
     pub(super) instance_id: Option<String>,
+}
+
+fn one_or_several<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    use serde::{Deserialize as _, de::Error as _};
+
+    #[derive(serde::Deserialize)]
+    #[serde(untagged)]
+    enum Urls {
+        One(String),
+        Several(Vec<String>),
+    }
+    match Urls::deserialize(from)? {
+        Urls::One(url) => Ok(vec![url]),
+        Urls::Several(urls) if urls.is_empty() => Err(D::Error::custom("dispatcher names no URL")),
+        Urls::Several(urls) => Ok(urls),
+    }
 }
 
 /// Who this guest is, as its TLS listener shows it.

@@ -142,7 +142,7 @@ impl House {
         let agent_listener = folder.listener("agents", SocketAddr::new(options.listen.ip(), 0))?;
         let at = doors::url("https", std::slice::from_ref(&agent_listener))?;
         let enrolment = Enrolment {
-            url: at,
+            urls: vec![at],
             root: services.cert_pem().to_owned(),
             token_life: ms(options.config.jobs.enrol_ms),
         };

@@ -37,11 +37,11 @@ impl Keys {
     }
 }
 
-/// Writes the first rows where they are missing.
-pub(super) async fn plant(store: &Store, keys: &Keys) -> Result<(), Error> {
+/// Writes the first rows; false where they are there already.
+pub(super) async fn plant(store: &Store, keys: &Keys) -> Result<bool, Error> {
     let fault = |source| Error::Database { name: "provisioning", source };
     if store.read(seed::is_seeded).await.map_err(fault)? {
-        return Ok(());
+        return Ok(false);
     }
     let password_hash = access::hash_password(&keys.password)
         .ok_or_else(|| Error::Part { part: "seeds", text: "the password cannot be hashed".to_owned() })?;
@@ -59,5 +59,6 @@ pub(super) async fn plant(store: &Store, keys: &Keys) -> Result<(), Error> {
         password_hash,
     };
     let catalogue = adapters::catalogue();
-    store.write(move |c| seed::seed(c, &catalogue, &secrets)).await.map_err(fault)
+    store.write(move |c| seed::seed(c, &catalogue, &secrets)).await.map_err(fault)?;
+    Ok(true)
 }

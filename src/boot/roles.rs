@@ -116,12 +116,10 @@ async fn serve(asked: Asked) -> Result<(), Error> {
     let queue = wiring::queue(&base)?;
     let agents = wiring::agents(&base, &queue, (safe.agents()?, line.role))?;
     let listeners = doors::bind(&base.folder, "agents", &base.config.listen.agents)?;
-    let at = match base.config.listen.agent_url.as_str() {
-        "" => doors::url("https", &listeners)?,
-        said => said.to_owned(),
-    };
-    let enrolment =
-        Enrolment { url: at.clone(), root: line.services, token_life: ms(base.config.jobs.enrol_ms) };
+    let at = doors::url("https", &listeners)?;
+    let said = base.config.listen.agent_urls.clone();
+    let urls = if said.is_empty() { vec![at.clone()] } else { said };
+    let enrolment = Enrolment { urls, root: line.services, token_life: ms(base.config.jobs.enrol_ms) };
     let (install, ring) = (Arc::clone(&keys.install), Arc::clone(&keys.ring));
     let registry = wiring::registry(&base, &queue, Tools { install, ring, km, cloud, enrolment });
     let shown = doors::shown_to_guests(&safe.listener()?)?;

@@ -10,6 +10,7 @@ use super::parts::{self, Keys, LOGIN};
 use super::role::{INSTALL, KEK, SEAL};
 use super::safe::Safe;
 use crate::config::Config;
+use crate::crypto::{Key, hex};
 use crate::store::{CREDENTIALS, PROVISIONING};
 
 /// What `dispatcher setup` was asked for.
@@ -21,7 +22,7 @@ pub struct Setup {
     pub keys: PathBuf,
 }
 
-/// How to get in afterwards. Holds secrets: shown once, to whoever holds the installation's keys.
+/// How to get in afterwards. Holds secrets, made at random and shown this once: rows keep a hash and a seal.
 #[derive(Clone, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Entrance {
@@ -36,13 +37,18 @@ pub struct Entrance {
 }
 
 /// Makes the databases and their tables, the first tenant with its administrator and its account at the simulated
-/// cloud, and that account's credential.
+/// cloud, and that account's credential. Nothing where all this was done before.
 ///
 /// # Errors
 /// [`Error`] says which database or key is the matter.
-pub async fn setup(options: &Setup) -> Result<Entrance, Error> {
+pub async fn setup(options: &Setup) -> Result<Option<Entrance>, Error> {
     let safe = Safe::new(&options.keys);
-    let keys = Keys::of(safe.key(INSTALL)?, &safe.key(SEAL)?);
+    let keys = Keys {
+        access_key: random(10).to_uppercase(),
+        secret_key: random(20),
+        password: random(8),
+        ..Keys::of(safe.key(INSTALL)?, &safe.key(SEAL)?)
+    };
     let databases = Databases::new(&options.config.database, Path::new(""));
     if !databases.manager(PROVISIONING)?.is_server() {
         return Err(Error::NoServer);
@@ -55,13 +61,18 @@ pub async fn setup(options: &Setup) -> Result<Entrance, Error> {
     }
     let ops = Ops::new();
     let store = ops.database(&databases, PROVISIONING)?;
-    parts::plant(&store, &keys).await?;
+    let planted = parts::plant(&store, &keys).await?;
     let credentials = credentials::open(databases.manager(CREDENTIALS)?, &safe.key(KEK)?, &ops).await?;
     credentials::enter(&credentials, &keys.cloud).await?;
-    Ok(Entrance {
+    Ok(planted.then(|| Entrance {
         access_key: keys.access_key,
         secret_key: keys.secret_key,
         console_user: LOGIN.to_owned(),
         console_password: keys.password,
-    })
+    }))
+}
+
+/// So many random bytes as text.
+fn random(bytes: usize) -> String {
+    hex::encode(Key::random().expose()).chars().take(bytes * 2).collect()
 }

@@ -28,11 +28,15 @@ pub(super) async fn run(args: &Args, out: &mut dyn Write) -> Result<u8, Error> {
     let fault = |error: &(dyn std::error::Error + 'static)| Error::Usage(Chain(error).to_string());
     let config = Config::load(&args.config).map_err(|e| fault(&e))?;
     let setup = Setup { config, keys: args.keys.clone() };
-    let entrance = boot::setup(&setup).await.map_err(|e| fault(&e))?;
+    let made = boot::setup(&setup).await.map_err(|e| fault(&e))?;
     if args.json {
-        print(out, &serde_json::json!(entrance))?;
+        print(out, &serde_json::json!({ "fresh": made.is_some(), "entrance": made }))?;
         return Ok(0);
     }
+    let Some(entrance) = made else {
+        writeln!(out, "the databases were set up before and are as they must be; nothing was changed")?;
+        return Ok(0);
+    };
     writeln!(out, "console login  {}\npassword       {}", entrance.console_user, entrance.console_password)?;
     writeln!(out, "access key     {}\nsecret key     {}", entrance.access_key, entrance.secret_key)?;
     writeln!(

@@ -37,8 +37,9 @@ pub struct Listen {
     pub key: String,
     /// Handshakes of guests, always TLS (`serve`).
     pub agents: Vec<SocketAddr>,
-    /// What guests are told to shake hands with, as `https://host:port`; empty: the first address of `agents`.
-    pub agent_url: String,
+    /// What guests are told to shake hands with, as `https://host:port`: those of all nodes, or of what stands before
+    /// them; empty: the first address of `agents`.
+    pub agent_urls: Vec<String>,
     /// Health, metrics, actors (every role); loopback only.
     pub ops: Vec<SocketAddr>,
     /// Leases of credentials, always mutual TLS (`km`).
@@ -53,7 +54,7 @@ impl Default for Listen {
             certificate: String::new(),
             key: String::new(),
             agents: local(3303),
-            agent_url: String::new(),
+            agent_urls: Vec::new(),
             ops: local(0),
             km: local(2013),
         }
@@ -79,6 +80,13 @@ impl Listen {
         if let Some(address) = outside(&self.ops) {
             return refuse("listen.ops", address.to_string(), "write a loopback address: it is plain HTTP");
         }
+        if let Some(url) = self.agent_urls.iter().find(|url| !url.starts_with("https://")) {
+            return refuse(
+                "listen.agent_urls",
+                url.clone(),
+                "write https://host:port: guests speak TLS only",
+            );
+        }
         for (key, addresses) in [
             ("listen.api", &self.api),
             ("listen.agents", &self.agents),
@@ -86,7 +94,11 @@ impl Listen {
             ("listen.km", &self.km),
         ] {
             if addresses.is_empty() || addresses.len() > 8 {
-                return refuse(key, format!("{} addresses", addresses.len()), "write between 1 and 8 addresses");
+                return refuse(
+                    key,
+                    format!("{} addresses", addresses.len()),
+                    "write between 1 and 8 addresses",
+                );
             }
         }
         Ok(())

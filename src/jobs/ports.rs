@@ -206,8 +206,8 @@ pub trait Liveness: Send + Sync {
 /// What a new guest needs to find and trust this dispatcher.
 #[derive(Clone, Debug)]
 pub struct Enrolment {
-    /// URL of the TLS listener for handshakes.
-    pub url: String,
+    /// URLs of TLS listeners for handshakes; any of them will do.
+    pub urls: Vec<String>,
     /// Root certificate the guest trusts, PEM.
     pub root: String,
     /// How long the one-time token lives.

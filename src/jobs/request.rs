@@ -93,7 +93,7 @@ fn bootstrap(
 ) -> (Vec<u8>, NewAgent) {
     let token = crypto::base64::encode_url(crypto::random_bytes::<32>());
     let mut data = serde_json::json!({
-        "dispatcher": enrolment.url,
+        "dispatcher": enrolment.urls,
         "root": enrolment.root,
         "token": token,
     });

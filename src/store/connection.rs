@@ -116,9 +116,11 @@ pub struct Manager {
 // the file every 16 MB instead of every 4: pages that change again and again are copied once.
 const SQLITE_SESSION: &str = "PRAGMA busy_timeout=4000; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; \
      PRAGMA foreign_keys=ON; PRAGMA temp_store=MEMORY; PRAGMA wal_autocheckpoint=4000; PRAGMA cache_size=-8000;";
+/// A process that stands still in the middle of a transaction holds its locks: MariaDB ends it after 2 s, well before the
+/// other lives would be thought dead that wait for those locks. MySQL has no such setting and reads a comment there.
 #[cfg(feature = "mysql")]
 const MYSQL_SESSION: &str = "SET time_zone='+00:00', innodb_lock_wait_timeout=4, lock_wait_timeout=10, \
-     sql_mode=CONCAT(@@sql_mode, ',STRICT_TRANS_TABLES'); \
+     sql_mode=CONCAT(@@sql_mode, ',STRICT_TRANS_TABLES') /*M!100300 , idle_transaction_timeout=2 */; \
      SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;";
 
 impl Manager {

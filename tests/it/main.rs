@@ -15,6 +15,8 @@ mod broker;
 mod cli;
 #[cfg(test)]
 mod cloud_process;
+#[cfg(all(test, feature = "mysql", feature = "amqp"))]
+mod cluster;
 #[cfg(test)]
 mod commits;
 #[cfg(test)]

@@ -198,7 +198,7 @@ impl World {
             call_limit: Duration::from_millis(30),
             command_wait: Duration::from_secs(60),
             enrolment: Some(Arc::new(Enrolment {
-                url: "https://localhost".into(),
+                urls: vec!["https://localhost".into()],
                 root: "pem".into(),
                 token_life: Duration::from_secs(900),
             })),

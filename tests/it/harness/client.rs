@@ -30,6 +30,11 @@ impl Client {
         Self { http: Http::new(&ready.url), key: ready.access_key.clone(), secret: ready.secret_key.clone() }
     }
 
+    /// A key at a node.
+    pub(crate) fn at(url: &str, key: String, secret: String) -> Self {
+        Self { http: Http::new(url), key, secret }
+    }
+
     /// One signed request of the native API.
     pub(crate) fn native(
         &mut self,

@@ -29,7 +29,7 @@ pub(crate) const READY: Duration = Duration::from_secs(60);
 /// Longest wait for a polite end.
 const DRAIN: Duration = Duration::from_secs(40);
 /// Pause between two looks at something awaited.
-const LOOK: Duration = Duration::from_millis(20);
+pub(crate) const LOOK: Duration = Duration::from_millis(20);
 
 /// Looks until it holds; says what never held when the time is over.
 #[track_caller]

@@ -1,0 +1,172 @@
+//! Several nodes on one MariaDB and one RabbitMQ: one is killed, one stands still, all are exchanged one by one.
+//!
+//! Needs `DISPATCHER_TEST_MARIADB` and `DISPATCHER_TEST_RABBITMQ`; without them each test says loudly that it was skipped.
+
+mod house;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use diesel::prelude::*;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use dispatcher::store::provisioning::schema::{job, node};
+
+use crate::harness::catalogue::Catalogue;
+use crate::harness::client::{Client, noop, number, run};
+use crate::harness::{wait_for, wait_until};
+use house::House;
+
+const SOON: Duration = Duration::from_secs(60);
+/// Five times the figure: a takeover begins within 10 s.
+const TAKEOVER: Duration = Duration::from_secs(50);
+
+/// Open jobs by the life that owns them.
+fn owners(house: &House) -> BTreeMap<String, i64> {
+    let mut connection = house.database.open("p");
+    let open = job::table.filter(job::ended_at.is_null().and(job::owner.is_not_null()));
+    let rows: Vec<Option<String>> = open.select(job::owner).load(&mut connection).expect("rows");
+    let mut found = BTreeMap::new();
+    for owner in rows.into_iter().flatten() {
+        *found.entry(owner).or_default() += 1;
+    }
+    found
+}
+
+/// States of all lives of a role.
+fn lives(house: &House, role: &str) -> Vec<String> {
+    let mut connection = house.database.open("p");
+    node::table.filter(node::role.eq(role)).select(node::state).load(&mut connection).expect("rows")
+}
+
+fn end_of_all(client: &mut Client, jobs: &[i64]) {
+    for job in jobs {
+        client.completed(*job);
+    }
+}
+
+#[test]
+fn what_a_killed_node_held_goes_on_elsewhere_and_nothing_happens_twice() {
+    let Some(mut house) = House::started((3, 2), "", "latency_ms = 1500") else { return };
+    let mut client = house.client(1);
+    let machine = client.server("first");
+    let launch = Catalogue::read(&mut client).launch("by-three");
+    let mut jobs = Vec::new();
+    for node in 0..3 {
+        let mut client = house.client(node);
+        for _ in 0..6 {
+            jobs.push(client.submit(&launch, None));
+            jobs.push(client.submit(&noop("x"), None));
+        }
+        jobs.push(client.submit(&run(machine, &["/bin/sleep", "1"]), None));
+    }
+    wait_until("it is at work", SOON, || owners(&house).contains_key(&house.serve[0].life()));
+    house.serve[0].kill();
+    let killed = Instant::now();
+    let mut client = house.client(2);
+    end_of_all(&mut client, &jobs);
+    let took = killed.elapsed();
+    assert!(took < TAKEOVER + SOON, "{took:?}");
+    let ledger = house.ledger();
+    assert_eq!(ledger.launches.len(), 19, "one server a launch");
+    assert!(ledger.commands.values().all(|runs| *runs == 1), "{ledger:?}");
+    assert_eq!(ledger.commands.len(), 3);
+    let log: String = house.serve.iter().map(house::Member::whole_log).collect();
+    assert!(log.contains("stood still and was declared dead"), "a peer noticed it");
+
+    // It comes back with a life of its own and takes part again.
+    house.serve[0].start();
+    let mut client = house.client(0);
+    let job = client.submit(&noop("again"), None);
+    client.completed(job);
+    assert_eq!(lives(&house, "serve").iter().filter(|state| *state == "alive").count(), 3);
+    house.stop();
+    assert!(lives(&house, "serve").iter().all(|state| state == "dead"), "each said farewell");
+    assert!(lives(&house, "monitor").iter().all(|state| state == "dead"));
+}
+
+#[test]
+fn a_node_that_stood_still_and_wakes_changes_nothing() {
+    let Some(mut house) = House::started((2, 1), "", "latency_ms = 2000") else { return };
+    let mut client = house.client(0);
+    let machine = client.server("first");
+    let launch = Catalogue::read(&mut client).launch("slow");
+    let mut jobs: Vec<i64> = (0..4).map(|_| client.submit(&launch, None)).collect();
+    jobs.push(client.submit(&run(machine, &["/bin/echo", "once"]), None));
+    wait_until("its calls are on their way", SOON, || owners(&house).contains_key(&house.serve[0].life()));
+    house.serve[0].signal(Signal::SIGSTOP);
+    let mut other = house.client(1);
+    end_of_all(&mut other, &jobs);
+    let before: Vec<Value> = jobs.iter().map(|job| other.job(*job)).collect();
+    let launches = house.ledger().launches.len();
+    house.serve[0].signal(Signal::SIGCONT);
+    let status = house.serve[0].ended(SOON);
+    assert_eq!(
+        status.code(),
+        Some(1),
+        "a life that was declared dead ends, and its supervisor starts a new one"
+    );
+    let after: Vec<Value> = jobs.iter().map(|job| other.job(*job)).collect();
+    assert_eq!(before, after, "what it still had in hand moved no job");
+    let ledger = house.ledger();
+    assert_eq!((launches, ledger.launches.len()), (5, 5), "class K: its late calls made nothing anew");
+    assert!(ledger.commands.values().all(|runs| *runs == 1), "{ledger:?}");
+    house.serve[0].start();
+    let mut client = house.client(0);
+    let job = client.submit(&noop("again"), None);
+    client.completed(job);
+    house.stop();
+}
+
+#[test]
+fn a_rolling_restart_under_load_fails_no_submit_and_no_job() {
+    let Some(mut house) = House::started((3, 2), "[jobs]\ndrain_ms = 20000", "") else { return };
+    let urls: Vec<String> = house.serve.iter().map(|node| node.ready("url")).collect();
+    let over = &AtomicBool::new(false);
+    let mut accepted: Vec<i64> = Vec::new();
+    let clients: Vec<Vec<Client>> =
+        (0..3).map(|_| urls.iter().map(|url| house.client_at(url)).collect()).collect();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = clients
+            .into_iter()
+            .enumerate()
+            .map(|(thread, nodes)| scope.spawn(move || submit_until(nodes, thread, over)))
+            .collect();
+        for node in &mut house.serve {
+            std::thread::sleep(Duration::from_millis(500));
+            node.stop();
+            assert!(node.whole_log().contains("jobs still at work"), "the drain shows a count and an end");
+            node.start();
+        }
+        over.store(true, Ordering::Release);
+        for thread in threads {
+            accepted.extend(thread.join().expect("no submit failed"));
+        }
+    });
+    assert!(accepted.len() > 50, "there was load: {}", accepted.len());
+    let mut client = house.client(0);
+    end_of_all(&mut client, &accepted);
+    let failed = client.jobs("&state=failed").len() + client.jobs("&state=unresolved").len();
+    assert_eq!(failed, 0);
+    house.stop();
+}
+
+/// Submits again and again as a client behind a list of nodes does: the next node where one does not answer, with the
+/// same key. Fails when no node takes a job.
+fn submit_until(mut nodes: Vec<Client>, thread: usize, over: &AtomicBool) -> Vec<i64> {
+    let mut accepted = Vec::new();
+    let mut turn = thread;
+    while !over.load(Ordering::Acquire) {
+        let key = format!("rolling-{thread}-{}", accepted.len());
+        let id = wait_for("a node takes the job", SOON, || {
+            turn += 1;
+            let node = turn % nodes.len();
+            let answer = nodes[node].native("POST", "/api/v1/jobs", Some(&noop("roll")), Some(&key)).ok()?;
+            (answer.status == 202).then(|| number(&answer.json(), "id"))
+        });
+        accepted.push(id);
+    }
+    accepted
+}
