@@ -38,7 +38,8 @@ impl Cloud {
         let data = data.canonicalize().expect("just made");
         let file = site.beside("cloud.toml");
         std::fs::write(&file, settings).expect("room on the disk");
-        let keys = site.data().join("keys");
+        // Named as seen from the folder it starts in: whose command line names the data folder is taken for a guest of it.
+        let keys = Path::new("data/keys");
         let arguments = ["--keys", &keys.display().to_string(), "--config", &file.display().to_string()];
         let mut cloud =
             Self { data, arguments: arguments.iter().map(|&word| word.to_owned()).collect(), child: None };
@@ -52,6 +53,7 @@ impl Cloud {
         let _absent = std::fs::remove_file(&ready);
         let log = std::fs::File::options().create(true).append(true).open(log).expect("a log");
         let child = Command::new(PROGRAM)
+            .current_dir(self.data.parent().expect("the site's folder"))
             .args(["simulated-cloud", "--data"])
             .arg(&self.data)
             .arg("--ready-file")

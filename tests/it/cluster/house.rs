@@ -145,80 +145,39 @@ pub(super) struct House {
 }
 
 impl House {
-    /// So many of each, ready, with these further settings, and with these of the cloud. None where MariaDB or RabbitMQ are not given.
+    /// So many of each, ready, with these further settings, and with these of the cloud. None where MariaDB or RabbitMQ
+    /// are not given.
     pub(super) fn started((nodes, monitors): (usize, usize), settings: &str, of_cloud: &str) -> Option<Self> {
         let database = Server::given()?;
         let Ok(broker) = std::env::var("DISPATCHER_TEST_RABBITMQ") else {
             assert!(!crate::broker::is_here("several nodes"));
             return None;
         };
-        let kept = tempfile::Builder::new().prefix("dispatcher-cluster-").tempdir().expect("a folder");
-        let folder = kept.path().to_owned();
-        run(&folder, &["keys", "make", "--folder", "keys"]);
+        let folder = tempfile::Builder::new().prefix("dispatcher-cluster-").tempdir().expect("a folder");
         let [km, agents @ ..] = free_ports::<9>();
-        let urls: Vec<String> =
-            agents[..nodes].iter().map(|port| format!("\"https://127.0.0.1:{port}\"")).collect();
-        let common = format!(
-            "[database]\nprovisioning = \"{}\"\nanalytics = \"{}\"\ncredentials = \"{}\"\n\
-             [queue]\nurl = \"{broker}\"\nprefix = \"it{km}x{}\"\ncanary_ms = 1000\n\
-             [km]\naddress = \"127.0.0.1:{km}\"\n{settings}\n",
-            database.url("p"),
-            database.url("a"),
-            database.url("c"),
-            std::process::id(),
-        );
-        let write = |name: &str, more: &str| {
-            let path = folder.join(format!("{name}.toml"));
-            std::fs::write(&path, format!("{common}{more}")).expect("room on the disk");
-            path.display().to_string()
-        };
-        let bare = write("bare", &format!("[simulated]\n{of_cloud}\n"));
-        let said = run(&folder, &["setup", "--config", &bare, "--keys", "keys", "--json"]);
+        let common = common(&database, (&broker, km), settings);
+        let site = Site { folder: folder.path(), common, km, agents: &agents[..nodes] };
+        run(site.folder, &["keys", "make", "--folder", "keys"]);
+        let bare = site.write("bare", &format!("[simulated]\n{of_cloud}\n"));
+        let said = run(site.folder, &["setup", "--config", &bare, "--keys", "keys", "--json"]);
         let entrance: Value = serde_json::from_str(&said).expect("JSON");
-        let member = |name: &str, arguments: &[&str]| {
-            let mut member = Member {
-                name: name.to_owned(),
-                folder: folder.join(name),
-                arguments: arguments.iter().map(|&word| word.to_owned()).collect(),
-                child: None,
-                ready: Value::Null,
-            };
-            std::fs::create_dir(&member.folder).expect("room on the disk");
-            member.start();
-            member
-        };
-        let keys = |role: &str| folder.join("keys").join(role).display().to_string();
-        let root = folder.join("keys").display().to_string();
-        let cloud = member("cloud", &["simulated-cloud", "--keys", &root, "--config", &bare]);
+        let root = site.keys("");
+        let cloud = site.member("cloud", &["simulated-cloud", "--keys", &root, "--config", &bare]);
         let url = cloud.ready("url");
-        let listen = |km: u16, agents: u16| {
-            format!(
-                "[listen]\napi = [\"127.0.0.1:0\"]\nkm = [\"127.0.0.1:{km}\"]\nagents = [\"127.0.0.1:{agents}\"]\n\
-                 agent_urls = [{}]\n[simulated]\nurl = \"{url}\"\n",
-                urls.join(", ")
-            )
-        };
+        let others = site.write("others", &site.listen(0, &url));
         let role = |role: &str, name: &str, config: &str| {
-            member(name, &[role, "--config", config, "--keys", &keys(role)])
+            site.member(name, &[role, "--config", config, "--keys", &site.keys(role)])
         };
-        let others = write("others", &listen(km, 0));
-        let mut house = Self {
-            serve: Vec::new(),
-            monitors: Vec::new(),
-            others: vec![role("km", "km", &others), role("worker", "worker", &others)],
-            cloud,
-            entrance: entrance["entrance"].clone(),
-            database,
-            folder: kept,
+        let house_others = vec![role("km", "km", &others), role("worker", "worker", &others)];
+        let monitor = |number| role("monitor", &format!("monitor-{number}"), &others);
+        let monitors = (0..monitors).map(monitor).collect();
+        let serve = |number: usize| {
+            let config = site.write(&format!("serve-{number}"), &site.listen(agents[number], &url));
+            role("serve", &format!("serve-{number}"), &config)
         };
-        for number in 0..monitors {
-            house.monitors.push(role("monitor", &format!("monitor-{number}"), &others));
-        }
-        for (number, port) in agents.iter().take(nodes).enumerate() {
-            let config = write(&format!("serve-{number}"), &listen(km, *port));
-            house.serve.push(role("serve", &format!("serve-{number}"), &config));
-        }
-        Some(house)
+        let serve = (0..nodes).map(serve).collect();
+        let entrance = entrance["entrance"].clone();
+        Some(Self { serve, monitors, others: house_others, cloud, entrance, folder, database })
     }
 
     /// A client of one node.
@@ -263,6 +222,68 @@ impl Drop for House {
             }
         }
         processes::end_all(&self.cloud_data());
+    }
+}
+
+/// Settings of every process.
+fn common(database: &Server, (broker, km): (&str, u16), settings: &str) -> String {
+    format!(
+        "[database]\nprovisioning = \"{}\"\nanalytics = \"{}\"\ncredentials = \"{}\"\n\
+         [queue]\nurl = \"{broker}\"\nprefix = \"it{km}x{}\"\ncanary_ms = 1000\n\
+         [km]\naddress = \"127.0.0.1:{km}\"\n{settings}\n",
+        database.url("p"),
+        database.url("a"),
+        database.url("c"),
+        std::process::id(),
+    )
+}
+
+/// Where an installation is set up.
+struct Site<'a> {
+    folder: &'a Path,
+    common: String,
+    km: u16,
+    /// Ports of the nodes' listeners for guests.
+    agents: &'a [u16],
+}
+
+impl Site<'_> {
+    /// Writes a settings file; its path.
+    fn write(&self, name: &str, more: &str) -> String {
+        let path = self.folder.join(format!("{name}.toml"));
+        std::fs::write(&path, format!("{}{more}", self.common)).expect("room on the disk");
+        path.display().to_string()
+    }
+
+    /// Settings of a role's listeners.
+    fn listen(&self, agents: u16, cloud: &str) -> String {
+        let urls: Vec<String> =
+            self.agents.iter().map(|port| format!("\"https://127.0.0.1:{port}\"")).collect();
+        format!(
+            "[listen]\napi = [\"127.0.0.1:0\"]\nkm = [\"127.0.0.1:{}\"]\nagents = [\"127.0.0.1:{agents}\"]\n\
+             agent_urls = [{}]\n[simulated]\nurl = \"{cloud}\"\n",
+            self.km,
+            urls.join(", ")
+        )
+    }
+
+    fn keys(&self, role: &str) -> String {
+        self.folder.join("keys").join(role).display().to_string()
+    }
+
+    /// A process that is ready.
+    #[track_caller]
+    fn member(&self, name: &str, arguments: &[&str]) -> Member {
+        let mut member = Member {
+            name: name.to_owned(),
+            folder: self.folder.join(name),
+            arguments: arguments.iter().map(|&word| word.to_owned()).collect(),
+            child: None,
+            ready: Value::Null,
+        };
+        std::fs::create_dir(&member.folder).expect("room on the disk");
+        member.start();
+        member
     }
 }
 
