@@ -95,7 +95,7 @@ impl Handler<CancelIt> for AgentActor {
     type Result = ();
 
     fn handle(&mut self, CancelIt(reference): CancelIt, _: &mut Context<Self>) {
-        if self.asks.try_send(Ask::Cancel(reference)).is_err() {
+        if self.asks.try_send(Ask::Cancel(Box::new(reference))).is_err() {
             log::warn!("a cancel for server {} is lost: too many requests wait", self.spec.target.server);
         }
     }
@@ -105,7 +105,7 @@ impl Handler<LookUp> for AgentActor {
     type Result = ResponseFuture<Result<LookAnswer, Error>>;
 
     fn handle(&mut self, LookUp(reference): LookUp, _: &mut Context<Self>) -> Self::Result {
-        self.answer(|reply| Ask::Look(reference, reply))
+        self.answer(|reply| Ask::Look(Box::new(reference), reply))
     }
 }
 
@@ -183,4 +183,13 @@ async fn rest(
 fn jittered(pause: Duration) -> Duration {
     let [byte] = crate::crypto::random_bytes::<1>();
     pause / 2 + pause.mul_f64(f64::from(byte) / 510.0)
+}
+
+/// Bytes of the future that lives as long as its guest.
+#[cfg(test)]
+pub(super) fn size_of_a_session() -> usize {
+    fn of<F>(_: impl FnOnce(Spec, mpsc::Receiver<Ask>) -> F) -> usize {
+        size_of::<F>()
+    }
+    of(serve)
 }

@@ -134,7 +134,10 @@ impl Agents {
     /// # Errors
     /// When the role's certificate or the agents root cannot be used for TLS.
     pub fn start(supervisor: &Supervisor, on: &Arbiter, parts: Parts) -> Result<Self, Error> {
-        let tls = Arc::new(pki::client_config(parts.authority.cert_pem(), Some(&parts.role))?);
+        let mut tls = pki::client_config(parts.authority.cert_pem(), Some(&parts.role))?;
+        // Sessions last; what would shorten the next handshake is kept for every guest and hardly ever used.
+        tls.resumption = rustls::client::Resumption::disabled();
+        let tls = Arc::new(tls);
         let Parts { store, queue, boot, authority, metrics, limits, .. } = parts;
         let handshakes = Arc::new(Semaphore::new(limits.handshakes));
         let links = Arc::new(Links { store, queue, boot, authority, tls, metrics, limits });

@@ -33,8 +33,8 @@ use crate::wire::{
 };
 
 /// Size of a connection's read and write buffers: with the library's 128 KiB each, thousands of idle guests would cost
-/// a gigabyte.
-const BUFFER: usize = 4 * 1024;
+/// a gigabyte. Larger frames are read in pieces.
+const BUFFER: usize = 1024;
 /// Source of the evidence that holds a guest's result.
 const RESULT: &str = "agent";
 /// Source of the evidence that a guest has begun.
@@ -54,9 +54,9 @@ pub(super) struct Target {
 /// What a session can be asked.
 pub(super) enum Ask {
     Nudged,
-    Look(Reference, oneshot::Sender<Result<LookAnswer, Error>>),
+    Look(Box<Reference>, oneshot::Sender<Result<LookAnswer, Error>>),
     Ping(oneshot::Sender<Result<Pong, Error>>),
-    Cancel(Reference),
+    Cancel(Box<Reference>),
 }
 
 impl Ask {
@@ -137,7 +137,8 @@ pub(super) async fn open<'a>(
     let (agent, boot) = (target.agent, links.boot.to_string());
     let number =
         links.store.write(move |c| agent::next_session(c, agent, &boot)).await?.ok_or(Trouble::Elsewhere)?;
-    let dialled = tokio::time::timeout(limit, greet(links, target, number)).await;
+    // On the heap, so that what a handshake needs is given back: the session's own future lives as long as its guest.
+    let dialled = Box::pin(tokio::time::timeout(limit, greet(links, target, number))).await;
     let (socket, hello) = dialled.map_err(|_late| Trouble::Slow(limit))??;
     log::info!(server = target.server.0; "session {number} with server {} is open", target.server);
     face.show(|view| {
@@ -237,16 +238,24 @@ impl Session<'_> {
                     self.heard = Instant::now();
                     self.face.show(|view| view.heard = Some(Micros::wall()));
                     let act = self.machine.hear(frame)?;
-                    self.perform(act).await?;
+                    self.act(act).await?;
                 }
-                ask = asks.recv() => self.asked(ask.ok_or(Trouble::Alone)?).await?,
-                _ = beat.tick() => {
-                    self.ping(None).await?;
-                    // A nudge may have been lost, a deferred command may find a place now.
-                    self.refill().await?;
-                }
+                // On the heap while they last, as with the handshake.
+                ask = asks.recv() => Box::pin(self.asked(ask.ok_or(Trouble::Alone)?)).await?,
+                _ = beat.tick() => Box::pin(self.beat()).await?,
             }
         }
+    }
+
+    async fn beat(&mut self) -> Result<(), Trouble> {
+        self.ping(None).await?;
+        // A nudge may have been lost, a deferred command may find a place now.
+        self.refill().await
+    }
+
+    /// Carries out what a frame asks for; most of them ask for nothing that waits.
+    async fn act(&mut self, act: Act) -> Result<(), Trouble> {
+        if let Act::Nothing = act { Ok(()) } else { Box::pin(self.perform(act)).await }
     }
 
     async fn send(&mut self, frame: &DispatcherFrame) -> Result<(), Trouble> {
@@ -262,11 +271,11 @@ impl Session<'_> {
         match ask {
             Ask::Nudged => self.refill().await,
             Ask::Ping(reply) => self.ping(Some(reply)).await,
-            Ask::Cancel(reference) => self.send(&DispatcherFrame::Cancel(reference)).await,
+            Ask::Cancel(reference) => self.send(&DispatcherFrame::Cancel(*reference)).await,
             Ask::Look(reference, reply) => {
                 self.looks.retain(|(_, waiting)| !waiting.is_closed());
                 self.looks.push((reference.command.clone(), reply));
-                self.send(&DispatcherFrame::Look(reference)).await
+                self.send(&DispatcherFrame::Look(*reference)).await
             }
         }
     }

@@ -303,3 +303,10 @@ async fn a_look_at_a_guest_that_never_answers_is_dropped_at_its_limit_and_the_se
     house.command(2, server).await;
     assert_eq!(house.lives(), lives);
 }
+
+/// What a session with an idle guest holds on to is its own future above all.
+#[test]
+fn a_session_that_waits_is_small() {
+    let size = super::actor::size_of_a_session();
+    assert!(size < 5 * 1024, "{size} bytes");
+}
