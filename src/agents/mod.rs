@@ -39,6 +39,9 @@ use crate::supervision::{Arbiter, Mailbox, Options, Supervisor};
 use crate::wire::{CommandId, HandshakeAnswer, HandshakeRequest, LookAnswer, Pong, Reference};
 use directory::Directory;
 
+/// Sessions greeted at the same time.
+const GREETED_AT_ONCE: usize = 32;
+
 /// Sizes and times of this room.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -115,6 +118,9 @@ struct Links {
     boot: Boot,
     authority: Authority,
     tls: Arc<rustls::ClientConfig>,
+    /// Sessions being greeted at once: all guests at the same time, as after a start, would need many times what they
+    /// need later, and the process would keep it.
+    greeting: Semaphore,
     metrics: Metrics,
     limits: Limits,
 }
@@ -140,7 +146,8 @@ impl Agents {
         let tls = Arc::new(tls);
         let Parts { store, queue, boot, authority, metrics, limits, .. } = parts;
         let handshakes = Arc::new(Semaphore::new(limits.handshakes));
-        let links = Arc::new(Links { store, queue, boot, authority, tls, metrics, limits });
+        let greeting = Semaphore::new(GREETED_AT_ONCE);
+        let links = Arc::new(Links { store, queue, boot, authority, tls, greeting, metrics, limits });
         let directory = Directory::default();
         let spec = hub::Spec {
             links: Arc::clone(&links),

@@ -169,6 +169,8 @@ async fn greet(links: &Links, target: &Target, number: i64) -> Result<(Socket, A
     let name = agent_host_name(target.server);
     let stream = TcpStream::connect(target.address).await.map_err(Trouble::Connect)?;
     stream.set_nodelay(true).map_err(Trouble::Connect)?;
+    // Nobody closes it.
+    let _turn = links.greeting.acquire().await;
     let host = name
         .clone()
         .try_into()

@@ -74,6 +74,13 @@ pub(super) async fn driver(settings: &config::Simulated) -> Result<Arc<dyn Provi
     Ok(elsewhere(&settings.url).await?)
 }
 
+/// No cloud is named.
+pub(super) fn unnamed() -> Error {
+    let text =
+        "simulated.url is empty; start \"dispatcher simulated-cloud\" and write its address".to_owned();
+    Error::Part { part: "cloud", text }
+}
+
 /// The driver of a cloud in another process.
 async fn elsewhere(url: &str) -> Result<Arc<Remote>, Error> {
     let cloud = Remote::connect(url, PATIENCE).await.map_err(|e| Error::part("simulated cloud", &e))?;

@@ -7,10 +7,14 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::crypto::{Key, hex, pki};
 use crate::km::keyfile::{self, KeyFileError};
 use crate::model::Boot;
+
+/// Connections that may wait to be taken; the kernel's own limit may be lower.
+const BACKLOG: i32 = 4096;
 
 /// Why a data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -129,17 +133,29 @@ impl Folder {
         let file = self.path.join(format!("port.{name}"));
         let last = std::fs::read_to_string(&file).ok().and_then(|text| text.trim().parse::<u16>().ok());
         let again = match (wish.port(), last) {
-            (0, Some(port)) => TcpListener::bind(SocketAddr::new(wish.ip(), port)).ok(),
+            (0, Some(port)) => bind(SocketAddr::new(wish.ip(), port)).ok(),
             _ => None,
         };
         let listener = match again {
             Some(listener) => listener,
-            None => TcpListener::bind(wish).map_err(io("listen for", &PathBuf::from(wish.to_string())))?,
+            None => bind(wish).map_err(io("listen for", &PathBuf::from(wish.to_string())))?,
         };
         let port = listener.local_addr().map_err(io("listen for", &file))?.port();
         write_whole(&file, port.to_string().as_bytes())?;
         Ok(listener)
     }
+}
+
+/// Binds a listener; `[::]` takes IPv4 as well, whatever the machine's own setting is.
+fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// A root of certificates kept in a folder, made at its first use.
@@ -172,4 +188,26 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
         std::fs::rename(&part, path)
     };
     write().map_err(io("write", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bind;
+    use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+
+    #[test]
+    fn one_listener_takes_both_families() {
+        if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
+            eprintln!("SKIPPED: this machine has no IPv6");
+            return;
+        }
+        let listener = bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))).expect("bound");
+        let port = listener.local_addr().expect("bound").port();
+        for to in
+            [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), SocketAddr::from((Ipv6Addr::LOCALHOST, port))]
+        {
+            TcpStream::connect(to).unwrap_or_else(|e| panic!("{to}: {e}"));
+            listener.accept().expect("taken");
+        }
+    }
 }

@@ -32,7 +32,7 @@ use crate::model::InvalidWord;
 pub use databases::{ALL as ALL_DATABASES, Databases};
 pub use dev::{Dev, dev};
 pub use role::Role;
-pub use roles::{Start, start};
+pub use roles::{Start, examine, start};
 pub use safe::{Listed, list, make};
 pub use setup::{Entrance, Setup, setup};
 pub use simulated_cloud::{SimulatedCloud, simulated_cloud};

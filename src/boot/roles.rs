@@ -25,6 +25,7 @@ use crate::config::{Config, ms};
 use crate::crypto::Secret;
 use crate::crypto::pki::{self, Identity};
 use crate::jobs::ports::Enrolment;
+use crate::ops::privileges;
 use crate::registry::Registry;
 use crate::store::CREDENTIALS;
 use crate::store::provisioning::seed;
@@ -57,6 +58,39 @@ pub async fn start(options: Start) -> Result<(), Error> {
     }
 }
 
+/// What a role would miss when it started with these settings: keys, certificates, files, a cloud that is named. Nothing is
+/// opened or dialled.
+#[must_use]
+pub fn examine(role: Role, config: &Config) -> Vec<Error> {
+    let safe = safe_of(config);
+    let mut problems: Vec<Error> = Vec::new();
+    let mut look = |outcome: Result<(), Error>| problems.extend(outcome.err());
+    for key in role.keys() {
+        look(safe.key(key).map(drop).map_err(Error::from));
+    }
+    if role.uri().is_some() {
+        look(safe.services().map(drop).map_err(Error::from));
+        look(safe.role().map(drop).map_err(Error::from));
+    }
+    if role == Role::Serve {
+        look(safe.agents().map(drop).map_err(Error::from));
+        look(safe.listener().map(drop).map_err(Error::from));
+        look(api_tls(Path::new(&config.listen.certificate), Path::new(&config.listen.key)).map(drop));
+    }
+    if matches!(role, Role::Serve | Role::Monitor) && config.simulated.url.is_empty() {
+        look(Err(cloud::unnamed()));
+    }
+    if role != Role::Km && config.database.provisioning.is_empty() {
+        look(Err(Error::NoServer));
+    }
+    problems
+}
+
+fn safe_of(config: &Config) -> Safe {
+    let (named, data) = (&config.keys.folder, &config.process.data);
+    if named.as_os_str().is_empty() { Safe::new(&data.join("keys")) } else { Safe::new(named) }
+}
+
 struct Asked {
     since: Instant,
     signals: Signals,
@@ -65,8 +99,7 @@ struct Asked {
 
 impl Asked {
     fn safe(&self) -> Safe {
-        let (named, data) = (&self.options.config.keys.folder, &self.options.config.process.data);
-        if named.as_os_str().is_empty() { Safe::new(&data.join("keys")) } else { Safe::new(named) }
+        safe_of(&self.options.config)
     }
 
     async fn base(&self) -> Result<Base, Error> {
@@ -92,7 +125,8 @@ impl Asked {
         for (what, url) in ready.urls() {
             say(&format!("{what:<8} {url}\n"));
         }
-        Ok(())
+        let process = &self.options.config.process;
+        privileges::become_user(&process.user, &process.group).map_err(|e| Error::part("process", &e))
     }
 }
 

@@ -129,7 +129,7 @@ const fn word(level: Level) -> &'static str {
 
 /// Does it for each database, and ends with 3 when something is left to be done.
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<u8, Error> {
-    let config = args.config.as_deref().map_or_else(|| Ok(Config::default()), Config::load);
+    let config = Config::load_or_default(args.config.as_deref());
     let config = config.map_err(|e| Error::Usage(Chain(&e).to_string()))?;
     let databases = Databases::new(&config.database, &args.data);
     let mut all = Vec::new();

@@ -57,7 +57,7 @@ fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     if let Some(fd) = args.failpoints_fd {
         failpoint::arm(fd)?;
     }
-    let config = args.config.map_or_else(|| Ok(Config::default()), |file| Config::load(&file))?;
+    let config = Config::load_or_default(args.config.as_deref())?;
     let options = boot::Dev {
         listen: args.listen,
         data: args.data,

@@ -4,6 +4,7 @@
 mod agents;
 mod bench;
 pub mod client;
+mod config;
 mod db;
 mod dev;
 mod follow;
@@ -69,6 +70,8 @@ enum Command {
     Actors(process::Actors),
     /// Say how the process that answers is
     Health(process::Args),
+    /// Check settings, and show them
+    Config(config::Args),
     /// Make, look at and check the databases
     Db(db::Args),
     /// Measure this program on this machine, beside the machine's own limits
@@ -100,6 +103,7 @@ pub fn main() -> ExitCode {
         Command::Agents(args) => client_main(async |out| agents::run(&args, out).await),
         Command::Actors(args) => client_main(async |out| process::actors(&args, out).await),
         Command::Health(args) => client_main(async |out| process::health(&args, out).await),
+        Command::Config(args) => client_main(async |out| config::run(&args, out)),
         Command::Db(args) => client_main(async |out| db::run(&args, out)),
         Command::Bench(args) => client_main(async |out| bench::run(&args, out).await),
         Command::Agent(args) => agent::main(args),

@@ -50,7 +50,7 @@ pub(super) fn main(args: Args) -> ExitCode {
 }
 
 fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
-    let config = args.config.map_or_else(|| Ok(Config::default()), |file| Config::load(&file))?;
+    let config = Config::load_or_default(args.config.as_deref())?;
     let options = boot::SimulatedCloud {
         listen: args.listen,
         data: args.data,

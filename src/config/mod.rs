@@ -1,18 +1,23 @@
 //! Settings: one struct a section, with defaults that work, unknown keys refused. Secrets are never settings.
 
+mod load;
 mod place;
 mod queue;
+mod reference;
 
+pub use load::{Found, Origin};
 pub use place::{Keys, Listen, Process};
 pub use queue::Queue;
+pub use reference::reference;
 
 use std::path::Path;
 use std::time::Duration;
 
-use serde::Deserialize;
+use documented::{Documented, DocumentedFields};
+use serde::{Deserialize, Serialize};
 
 /// All sections. Every key has a default; a file names only what differs.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Where this process keeps its files, and as whom it runs.
@@ -42,7 +47,7 @@ pub struct Config {
 }
 
 /// Section `[database]`: files of the data folder, or databases of a MariaDB or MySQL server.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, Documented, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
 pub struct Database {
     /// URL of jobs, resources and accounts; empty means a file of the data folder.
@@ -92,7 +97,7 @@ impl Database {
 }
 
 /// Section `[node]`. `R + commit < S`, and S with the longest effect on a guest (1 s) below L.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, Documented, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
 pub struct Node {
     /// R: milliseconds between beats.
@@ -112,7 +117,7 @@ impl Default for Node {
 }
 
 /// Section `[jobs]`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, Documented, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
 pub struct Jobs {
     /// Job actors at the same time.
@@ -155,7 +160,7 @@ impl Default for Jobs {
 }
 
 /// Sections `[monitor]` and `[worker]`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, Documented, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
 pub struct Watching {
     /// Pause after the first look; doubles.
@@ -175,7 +180,7 @@ impl Default for Watching {
 }
 
 /// Section `[pinger]`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, Documented, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
 pub struct Pinger {
     /// Milliseconds between heartbeats of one guest.
@@ -191,7 +196,7 @@ impl Default for Pinger {
 }
 
 /// Section `[simulated]`: the embedded cloud, and what it does wrong on demand.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, Documented, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
 pub struct Simulated {
     /// Where a simulated cloud that is a process of its own answers, as `http://127.0.0.1:PORT`; empty: `dispatcher dev` has one
@@ -229,7 +234,7 @@ impl Default for Simulated {
 }
 
 /// Section `[km]`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, Documented, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
 pub struct Km {
     /// Where the key manager answers, as `host:port`.
@@ -266,6 +271,34 @@ pub enum Error {
         /// Where and what, with the keys that are known.
         text: String,
     },
+    /// A key or section nobody knows.
+    #[error("settings: {origin}: unknown {what}; {hint}")]
+    Unknown {
+        /// Where it stands.
+        origin: Origin,
+        /// What it is.
+        what: String,
+        /// What was probably meant.
+        hint: String,
+    },
+    /// A value outside a section.
+    #[error("settings: {origin}: {name} stands outside a section; write it below [section]")]
+    NoSection {
+        /// Where it stands.
+        origin: Origin,
+        /// Its name.
+        name: String,
+    },
+    /// A value of another type.
+    #[error("settings: {origin}: {key}: {text}")]
+    Type {
+        /// Where it stands.
+        origin: Origin,
+        /// Section and key.
+        key: String,
+        /// What was found and what is expected.
+        text: String,
+    },
     /// A value that cannot work.
     #[error("settings: {key} is {value}; {remedy}")]
     Value {
@@ -279,27 +312,35 @@ pub enum Error {
 }
 
 impl Config {
-    /// Reads a TOML file and checks it.
+    /// Reads a TOML file, or a folder of them, and the environment, and checks what was found.
     ///
     /// # Errors
-    /// [`Error`] names the file, the key and the remedy.
+    /// The first [`Error`], which names where, the key and the remedy.
     pub fn load(path: &Path) -> Result<Self, Error> {
-        let shown = path.display().to_string();
-        let text =
-            std::fs::read_to_string(path).map_err(|source| Error::Read { path: shown.clone(), source })?;
-        let config: Self =
-            toml::from_str(&text).map_err(|e| Error::Parse { path: shown, text: e.to_string() })?;
-        config.check()?;
-        Ok(config)
+        Self::load_or_default(Some(path))
+    }
+
+    /// The same where no file need be named.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_or_default(path: Option<&Path>) -> Result<Self, Error> {
+        let mut found = Found::read(path, std::env::vars());
+        if found.problems.is_empty() { Ok(found.config) } else { Err(found.problems.swap_remove(0)) }
+    }
+
+    fn deserialize(table: &toml::Table) -> Result<Self, toml::de::Error> {
+        table.clone().try_into()
+    }
+
+    /// What cannot work, of every section.
+    fn problems(&self) -> Vec<Error> {
+        let checks = [self.listen.check(), self.database.check(), self.check_own(), self.queue.check()];
+        checks.into_iter().filter_map(Result::err).collect()
     }
 
     /// Refuses values that cannot work together.
-    ///
-    /// # Errors
-    /// [`Error::Value`] with the remedy.
-    pub fn check(&self) -> Result<(), Error> {
-        self.listen.check()?;
-        self.database.check()?;
+    fn check_own(&self) -> Result<(), Error> {
         let value = |key, value: String, remedy| Err(Error::Value { key, value, remedy });
         if self.node.beat_ms == 0 || self.node.beat_ms * 2 > self.node.fresh_ms {
             return value(
@@ -329,7 +370,7 @@ impl Config {
         if self.jobs.most == 0 || self.jobs.sweep_ms == 0 {
             return value("jobs.most, jobs.sweep_ms", "0".to_owned(), "write at least 1");
         }
-        self.queue.check()
+        Ok(())
     }
 }
 

@@ -3,12 +3,13 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use documented::{Documented, DocumentedFields};
+use serde::{Deserialize, Serialize};
 
 use super::Error;
 
 /// Section `[process]`: files of this process, and as whom it runs.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, Documented, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
 pub struct Process {
     /// Folder of this process's own files: its lock, the ports it took, embedded databases.
@@ -26,7 +27,7 @@ impl Default for Process {
 }
 
 /// Section `[listen]`: addresses of each listener, for roles that have it. Port 0 takes the one used last, or any.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, Documented, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
 pub struct Listen {
     /// Console and API (`serve`).
@@ -106,7 +107,7 @@ impl Listen {
 }
 
 /// Section `[keys]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, Documented, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
 pub struct Keys {
     /// Folder with the keys and certificates of the role, as `dispatcher keys` made it; empty: `keys` in the data folder.

@@ -12,6 +12,8 @@ mod memory;
 mod metrics;
 pub mod panic_hook;
 #[cfg(feature = "server")]
+pub mod privileges;
+#[cfg(feature = "server")]
 mod queue;
 
 pub use chain::Chain;
