@@ -118,6 +118,20 @@ mod tests {
     }
 
     #[test]
+    fn every_setting_that_the_page_names_exists() {
+        let page = include_str!("../../docs/configuration.md");
+        let sections = sections();
+        let mut named = 0;
+        for word in page.split('`').skip(1).step_by(2) {
+            let Some((section, key)) = word.split_once('.') else { continue };
+            let Some(section) = sections.iter().find(|known| known.name == section) else { continue };
+            assert!(section.keys.contains(&key), "{word} is no setting");
+            named += 1;
+        }
+        assert!(named > 15, "only {named} settings are named");
+    }
+
+    #[test]
     fn every_key_is_described() {
         for section in sections() {
             for (key, docs) in section.keys.iter().zip(section.docs) {
