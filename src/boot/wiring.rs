@@ -58,13 +58,14 @@ pub(super) fn queue(base: &Base) -> Result<Arc<dyn Queue>, Error> {
 }
 
 fn rows(base: &Base, queue: &Arc<dyn Queue>) -> Arc<SqlStore> {
-    Arc::new(SqlStore::new(
+    let rows = SqlStore::new(
         base.store.clone(),
         base.sequencer.clone(),
         base.boot,
         base.changes.clone(),
         queue.announce(),
-    ))
+    );
+    Arc::new(rows.nudging(Arc::clone(queue)))
 }
 
 /// The drivers of every cloud.

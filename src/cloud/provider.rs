@@ -226,6 +226,15 @@ impl CallError {
         }
     }
 
+    /// How long the provider asks to be left alone, where it says so.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry_after, .. } => *retry_after,
+            Self::Unknown { .. } => None,
+        }
+    }
+
     /// Whether it is certain that nothing was done.
     #[must_use]
     pub const fn is_definite(&self) -> bool {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::steps::{Effect, Step, UNDO, step_of};
 use crate::cloud::TokenClass;
-use crate::model::{AttemptOutcome, AttemptUid, Boot, ErrorClass, JobState, Micros, Verdict};
+use crate::model::{AttemptOutcome, AttemptUid, Boot, ErrorClass, JobState, Micros, Rollup, Verdict};
 use crate::store::provisioning::job::{Attempt, Evidence, History, Job};
 use crate::store::provisioning::watch::Watch;
 
@@ -143,6 +143,15 @@ pub enum Plan {
         /// Why.
         why: String,
     },
+    /// Ask its open children to end, and wait for them without an owner.
+    CallOff {
+        /// In whose name.
+        who: String,
+        /// Machine code.
+        code: &'static str,
+        /// Why.
+        why: &'static str,
+    },
     /// Take its command back where the guest cannot have got it.
     Withdraw {
         /// The command.
@@ -169,6 +178,8 @@ pub enum Plan {
 pub const LATE_CREATE: &str = "late-create";
 /// Machine code of a wait for the verdict of an effect that a cancel cannot take back.
 pub const CANCEL_SENT: &str = "cancel-sent";
+/// Machine code of a group whose time limit has passed and that waits for its children's ends.
+pub const GROUP_OVER: &str = "group-over";
 /// Machine code of a quarantine after crashes.
 pub const CRASHES: &str = "crashes";
 
@@ -298,6 +309,9 @@ fn owned_awaiting(facts: &Facts<'_>) -> Plan {
     let (history, job) = (facts.history, &facts.history.job);
     let effect = step_of(job.params.kind()).effect;
     let over = waits_until(history) <= facts.now;
+    if effect == Effect::Children {
+        return owned_group(facts, over);
+    }
     let lasting = matches!(effect, Effect::Move(_) | Effect::Command);
     match (verdict_of_this_try(history), job.cancel_by.is_some()) {
         (Some(verdict), false) => decided(history, verdict),
@@ -323,6 +337,53 @@ fn owned_awaiting(facts: &Facts<'_>) -> Plan {
             why: format!("waiting until {} is seen", step_of(job.params.kind()).expectation()),
         },
     }
+}
+
+/// A group that was claimed: decided, cancelled or out of time. It never ends before its children have.
+fn owned_group(facts: &Facts<'_>, over: bool) -> Plan {
+    let (history, job) = (facts.history, &facts.history.job);
+    if let Some(verdict) = verdict_of_this_try(history) {
+        return Plan::End(group_end(job, verdict));
+    }
+    match &job.cancel_by {
+        Some(who) => Plan::CallOff {
+            who: who.clone(),
+            code: CANCEL_SENT,
+            why: "cancel asked, of its children too; it ends when they have ended",
+        },
+        None if over || job.why_code == GROUP_OVER => Plan::CallOff {
+            who: format!("group {}: its time limit has passed", job.id),
+            code: GROUP_OVER,
+            why: "its time limit has passed, its children were asked to end; it ends when they have ended",
+        },
+        None => Plan::Park {
+            until: waits_until(history),
+            code: "verdict-children".to_owned(),
+            why: "waiting until its children have ended".to_owned(),
+        },
+    }
+}
+
+/// The end of a group: never better than that of its worst child, nor than what was done to the group itself.
+fn group_end(job: &Job, verdict: &Evidence) -> Ending {
+    let worst = Rollup::end_of(verdict.verdict);
+    let (state, text) = if job.cancel_by.is_some() {
+        let text = format!("{}; by then: {}", cancelled_text(job), verdict.text);
+        (Rollup::worse(worst, JobState::Cancelled), text)
+    } else if job.why_code == GROUP_OVER {
+        let text = format!("not finished within its time limit: {}", verdict.text);
+        (Rollup::worse(worst, JobState::Failed), text)
+    } else {
+        (worst, verdict.text.clone())
+    };
+    let code = match state {
+        JobState::Complete => "verified",
+        JobState::Cancelled => "cancelled",
+        JobState::Failed if job.why_code == GROUP_OVER => "deadline",
+        JobState::Failed => "failed",
+        _ => "unknown",
+    };
+    Ending::new(state, code, text)
 }
 
 /// The end of a job whose effect was decided before its cancel could do anything.
@@ -379,7 +440,9 @@ fn refused(facts: &Facts<'_>, last: &Attempt) -> Plan {
         return Plan::End(Ending::new(JobState::Failed, class.as_str(), text));
     }
     let closed = last.closed_at.unwrap_or(last.started_at);
-    let until = closed.plus(pause(facts.limits, last.n)).min(facts.history.job.deadline);
+    // A provider that says how long it wants to be left alone is left alone so long.
+    let asked = last.quiet_until.unwrap_or(closed);
+    let until = closed.plus(pause(facts.limits, last.n)).max(asked).min(facts.history.job.deadline);
     if until <= facts.now {
         return Plan::Send { n: last.n + 1 };
     }
@@ -417,7 +480,7 @@ fn resolve(facts: &Facts<'_>, open: &Attempt) -> Plan {
         (Effect::Command, _) => {
             Plan::End(Ending::unresolved(ErrorClass::Bug.as_str(), "a command was left without its row"))
         }
-        (Effect::Nothing | Effect::Move(_), _) => again,
+        (Effect::Nothing | Effect::Children | Effect::Move(_), _) => again,
         (Effect::Create, None) => Plan::Resolve { attempt: open.uid, resend: false },
     }
 }
@@ -517,6 +580,9 @@ fn last_of<'a>(history: &'a History, step: &Step) -> Option<&'a Attempt> {
 
 fn decided(history: &History, verdict: &Evidence) -> Plan {
     let job = &history.job;
+    if step_of(job.params.kind()).effect == Effect::Children {
+        return Plan::End(group_end(job, verdict));
+    }
     let failed = |code| Ending::new(JobState::Failed, code, verdict.text.clone());
     match verdict.verdict {
         Verdict::Reached => {

@@ -96,6 +96,17 @@ pub enum Change {
         /// What becomes of it otherwise.
         sent: Box<Sent>,
     },
+    /// Asks a group's open children to end; the group waits for them without an owner.
+    CallOff {
+        /// Job and epoch.
+        fence: Fence,
+        /// In whose name.
+        who: String,
+        /// Machine code.
+        code: &'static str,
+        /// Why.
+        why: &'static str,
+    },
     /// Says that taking back begins.
     BeginUndo {
         /// Job and epoch.

@@ -1,5 +1,6 @@
 //! The job core's rows and clock as they are in production.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,13 +9,13 @@ use tokio::sync::broadcast;
 
 use super::ports::{Applied, Change, Clock, JobStore, Place};
 use crate::model::{AccountId, Boot, CloudId, CustomerId, JobUid, Micros, RegionId, ServerId};
-use crate::mq::{Announce, Nudge};
+use crate::mq::{Announce, Nudge, Queue};
 use crate::store::provisioning::agent;
 use crate::store::provisioning::job::{self, History};
 use crate::store::provisioning::schema::{account, region};
 use crate::store::provisioning::sequence::{Sequence, Sequencer};
 use crate::store::provisioning::server::{self, ServerRow};
-use crate::store::provisioning::transition::{self, Close, Opened, Then};
+use crate::store::provisioning::transition::{self, Called, Close, Opened, Then};
 use crate::store::{AnyConnection, Error, Store};
 
 /// The system's clock.
@@ -71,6 +72,7 @@ pub struct SqlStore {
     boot: Boot,
     changes: Changes,
     announce: Announce,
+    queue: Option<Arc<dyn Queue>>,
 }
 
 impl SqlStore {
@@ -83,7 +85,13 @@ impl SqlStore {
         changes: Changes,
         announce: Announce,
     ) -> Self {
-        Self { store, sequencer, boot, changes, announce }
+        Self { store, sequencer, boot, changes, announce, queue: None }
+    }
+
+    /// The same, which nudges at once the jobs that a move lets begin or end; without a queue the sweep finds them.
+    #[must_use]
+    pub fn nudging(self, queue: Arc<dyn Queue>) -> Self {
+        Self { queue: Some(queue), ..self }
     }
 }
 
@@ -95,6 +103,7 @@ fn job_of(change: &Change) -> JobUid {
         Change::Park { fence, .. }
         | Change::Wait { fence, .. }
         | Change::Quarantine { fence, .. }
+        | Change::CallOff { fence, .. }
         | Change::BeginUndo { fence, .. } => fence.job,
         Change::Close(close) => close.fence.job,
         Change::End(end) => end.fence.job,
@@ -127,18 +136,29 @@ impl JobStore for SqlStore {
         let (job, claims) = (job_of(&change), matches!(change, Change::Claim { .. }));
         let announce = self.announce.clone();
         let item = move |c: &mut AnyConnection| {
-            let applied = apply(c, boot, &change)?;
+            let mut called = Called::new();
+            let applied = apply(c, boot, &change, &mut called)?;
+            let called: Vec<JobUid> = called.iter().filter_map(|uid| uid.parse().ok()).collect();
+            for uid in &called {
+                announce.note(c, Nudge::Job(*uid))?;
+            }
             if applied == Applied::Done {
                 for nudge in news_of(&change).into_iter().flatten() {
                     announce.note(c, nudge)?;
                 }
             }
-            Ok(applied)
+            Ok((applied, called))
         };
-        let applied = self.store.write(item).await?;
+        let (applied, called) = self.store.write(item).await?;
         // A claim that was refused may have put the job by, with its reason.
         if applied == Applied::Done || claims {
             self.changes.tell(job);
+        }
+        for uid in called {
+            self.changes.tell(uid);
+            if let Some(queue) = &self.queue {
+                queue.publish(Nudge::Job(uid));
+            }
         }
         Ok(applied)
     }
@@ -170,12 +190,17 @@ fn place(c: &mut AnyConnection, id: AccountId, within: Option<RegionId>) -> Quer
     Ok(name.map(|region| Place { account_number, credential, cloud: CloudId(cloud), region }))
 }
 
-fn apply(c: &mut AnyConnection, boot: Boot, change: &Change) -> QueryResult<Applied> {
+fn apply(
+    c: &mut AnyConnection,
+    boot: Boot,
+    change: &Change,
+    called: &mut Called,
+) -> QueryResult<Applied> {
     let done = |stored: bool| if stored { Applied::Done } else { Applied::Fenced };
     match change {
         Change::Claim { claim, open } => {
-            let Some(attempt) = open else { return transition::claim(c, claim).map(done) };
-            Ok(match transition::claim_and_open(c, claim, attempt)? {
+            let Some(attempt) = open else { return transition::claim_calling(c, claim, called).map(done) };
+            Ok(match transition::claim_and_open(c, claim, attempt, called)? {
                 Some(true) => Applied::Done,
                 // Claimed all the same when a cancel came in between: the driver must plan anew, not leave.
                 Some(false) => Applied::Busy,
@@ -195,14 +220,35 @@ fn apply(c: &mut AnyConnection, boot: Boot, change: &Change) -> QueryResult<Appl
         Change::Close(close) => transition::close_attempt(c, close).map(done),
         Change::Wait { fence, waiting } => transition::wait(c, *fence, waiting).map(done),
         Change::Quarantine { fence, waiting, quiet } => {
-            transition::quarantine(c, *fence, waiting, *quiet).map(done)
+            let stored = transition::quarantine(c, *fence, waiting, *quiet)?;
+            if stored {
+                called.extend(transition::follow_aside(c, fence.job)?);
+            }
+            Ok(done(stored))
+        }
+        Change::CallOff { fence, who, code, why } => {
+            let found = transition::call_off(c, (*fence, boot), who, (code, why))?;
+            let stored = found.is_some();
+            called.extend(found.into_iter().flatten());
+            Ok(done(stored))
         }
         Change::Park { fence, waiting } => transition::park(c, *fence, boot, waiting).map(done),
         Change::Withdraw { command, unsent, sent } => {
-            transition::withdraw(c, boot, command, (unsent, sent)).map(done)
+            let stored = transition::withdraw(c, boot, command, (unsent, sent))?;
+            // It may be parked instead: then nothing follows.
+            if stored {
+                called.extend(transition::follow(c, unsent)?);
+            }
+            Ok(done(stored))
         }
         Change::BeginUndo { fence, why } => transition::begin_undo(c, *fence, boot, why).map(done),
-        Change::End(end) => transition::end(c, end).map(done),
+        Change::End(end) => {
+            let stored = transition::end(c, end)?;
+            if stored {
+                called.extend(transition::follow(c, end)?);
+            }
+            Ok(done(stored))
+        }
     }
 }
 

@@ -13,6 +13,8 @@ pub enum Effect {
     Move(Operation),
     /// Has a guest run a command: once by the guest's journal; no undo.
     Command,
+    /// Waits for the ends of other jobs, which were accepted with it.
+    Children,
 }
 
 /// Calls on an existing server.
@@ -61,6 +63,7 @@ impl Step {
             Effect::Nothing => WatchKind::Noop,
             Effect::Create | Effect::Move(_) => WatchKind::Cloud,
             Effect::Command => WatchKind::Guest,
+            Effect::Children => WatchKind::Children,
         }
     }
 
@@ -72,6 +75,7 @@ impl Step {
             Effect::Create => ServerStatus::Running.as_str(),
             Effect::Move(operation) => operation.proof().as_str(),
             Effect::Command => "exit 0",
+            Effect::Children => "all complete",
         }
     }
 }
@@ -87,5 +91,6 @@ pub const fn step_of(kind: JobKind) -> Step {
         JobKind::StopServer => Step { name: "stop", effect: Effect::Move(Operation::Stop) },
         JobKind::PauseServer => Step { name: "pause", effect: Effect::Move(Operation::Pause) },
         JobKind::RunCommand => Step { name: "run", effect: Effect::Command },
+        JobKind::Group => Step { name: "children", effect: Effect::Children },
     }
 }

@@ -203,6 +203,8 @@ pub(crate) mod samples {
             deadline: Micros(1000),
             ended_at: None,
             version: 1,
+            parent: None,
+            limited: false,
         }
     }
 

@@ -13,13 +13,13 @@ use crate::store::provisioning::transition::{End, Fence, Obligation};
 const JANITOR: Duration = Duration::from_secs(24 * 3600);
 
 /// The end of a job in `state`, because `who` says so. None when it cannot be complete: a launch that left no trace
-/// has no server to show for it.
+/// has no server to show for it, and a group is what its children are.
 #[must_use]
 pub fn by_word(history: &History, state: JobState, (who, reason): (&str, &str), now: Micros) -> Option<End> {
     let job = &history.job;
     let step = step_of(job.params.kind());
     let complete = state == JobState::Complete;
-    if complete && step.effect == Effect::Create && job.server.is_none() {
+    if complete && (step.effect == Effect::Create && job.server.is_none() || step.effect == Effect::Children) {
         return None;
     }
     let server = job.server.or_else(|| job.params.server());
@@ -51,5 +51,6 @@ pub fn by_word(history: &History, state: JobState, (who, reason): (&str, &str), 
         server,
         seen,
         obligation,
+        kin: job.into(),
     })
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::{
-    AccountId, BillingCodeId, CloudId, DataCenterId, GroupId, ImageId, ProductId, RegionId, ServerId,
+    AccountId, BillingCodeId, CloudId, DataCenterId, GroupId, ImageId, JobId, ProductId, RegionId, ServerId,
 };
 
 /// Kind of a job.
@@ -24,6 +24,8 @@ pub enum JobKind {
     PauseServer,
     /// Runs a command on a guest through its agent.
     RunCommand,
+    /// Waits for other jobs that were accepted with it: its children.
+    Group,
 }
 
 /// Text that names no job kind.
@@ -41,6 +43,7 @@ impl JobKind {
         Self::StopServer,
         Self::PauseServer,
         Self::RunCommand,
+        Self::Group,
     ];
 
     /// Whether it changes the state of an existing server, so that such jobs must follow one another.
@@ -60,6 +63,7 @@ impl JobKind {
             Self::StopServer => "stop-server",
             Self::PauseServer => "pause-server",
             Self::RunCommand => "run-command",
+            Self::Group => "group",
         }
     }
 }
@@ -110,6 +114,9 @@ pub enum JobParams {
     /// See [`JobKind::RunCommand`].
     #[serde(rename = "run-command")]
     RunCommand(CommandParams),
+    /// See [`JobKind::Group`].
+    #[serde(rename = "group")]
+    Group(GroupParams),
 }
 
 impl JobParams {
@@ -124,6 +131,7 @@ impl JobParams {
             Self::StopServer(_) => JobKind::StopServer,
             Self::PauseServer(_) => JobKind::PauseServer,
             Self::RunCommand(_) => JobKind::RunCommand,
+            Self::Group(_) => JobKind::Group,
         }
     }
 
@@ -131,7 +139,7 @@ impl JobParams {
     #[must_use]
     pub const fn server(&self) -> Option<ServerId> {
         match self {
-            Self::Noop(_) | Self::LaunchServer(_) => None,
+            Self::Noop(_) | Self::LaunchServer(_) | Self::Group(_) => None,
             Self::TerminateServer(p) | Self::StartServer(p) | Self::StopServer(p) | Self::PauseServer(p) => {
                 Some(p.server)
             }
@@ -216,6 +224,20 @@ pub struct CommandParams {
     pub argv: Vec<String>,
     /// Longest run in seconds, after which the guest ends it.
     pub timeout_secs: u32,
+}
+
+/// Parameters of [`JobKind::Group`]. The children themselves are rows.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupParams {
+    /// How many children it has.
+    pub children: u32,
+    /// How many of them may be open at the same time; none for all.
+    pub together: Option<u32>,
+    /// Whether no further child begins once one has not ended complete.
+    pub stop_on_failure: bool,
+    /// The group of which it takes up what did not end complete.
+    pub retry_of: Option<JobId>,
 }
 
 #[cfg(test)]

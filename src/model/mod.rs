@@ -7,6 +7,7 @@ mod id;
 mod kind;
 mod nearest;
 pub mod query;
+mod rollup;
 mod state;
 mod time;
 
@@ -14,8 +15,11 @@ pub use id::{
     AccountId, AgentId, AttemptUid, BillingCodeId, Boot, CloudId, CustomerId, DataCenterId, Epoch, GroupId,
     ImageId, InvalidUid, JobId, JobUid, ProductId, RegionId, RoleId, ServerId, Uid, UserId, WatchUid,
 };
-pub use kind::{CommandParams, InvalidKind, JobKind, JobParams, LaunchParams, NoopParams, ServerParams};
+pub use kind::{
+    CommandParams, GroupParams, InvalidKind, JobKind, JobParams, LaunchParams, NoopParams, ServerParams,
+};
 pub use nearest::nearest;
+pub use rollup::Rollup;
 pub use state::{
     AttemptOutcome, ErrorClass, InvalidWord, JobState, PublicStatus, ServerStatus, Verdict, WatchKind,
 };

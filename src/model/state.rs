@@ -180,6 +180,8 @@ words! {
         Guest = "guest",
         /// A worker; there is nothing outside to look at.
         Noop = "noop",
+        /// The children of a group: the last one to end says it.
+        Children = "children",
     }
 }
 

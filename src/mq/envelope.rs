@@ -163,6 +163,7 @@ pub(super) const fn kind_of(nudge: Nudge) -> &'static str {
         Nudge::Watch(WatchKind::Cloud, _) => "watch.cloud",
         Nudge::Watch(WatchKind::Guest, _) => "watch.guest",
         Nudge::Watch(WatchKind::Noop, _) => "watch.noop",
+        Nudge::Watch(WatchKind::Children, _) => "watch.children",
     }
 }
 

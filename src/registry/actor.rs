@@ -8,6 +8,8 @@ use actix::prelude::*;
 use tokio::sync::{Notify, mpsc};
 
 use super::directory::{Activate, Directory};
+use super::groups::{self, SubmitGroup};
+use super::limits::{self, ClearLimit, SetLimit};
 use super::pauses::{self, Pause, Resume};
 use super::person::{self, CancelJob, Resolve};
 use super::schedules;
@@ -19,6 +21,7 @@ use crate::mq::{Nudge, Queue, Topic};
 use crate::ops::{Metrics, Recovery};
 use crate::store::provisioning::accept::{self, Accepted, Answer, Submit};
 use crate::store::provisioning::job::JobRow;
+use crate::store::provisioning::limit::LimitRow;
 use crate::store::provisioning::pause::PauseRow;
 use crate::store::provisioning::sequence::Sequencer;
 use crate::store::provisioning::{job, node, transition};
@@ -225,6 +228,7 @@ impl RegistryActor {
         let found = async move {
             take_over(&store, boot, &metrics).await?;
             pauses::sweep(&store).await?;
+            limits::sweep(&spec).await?;
             let next = schedules::fire(&spec, &numbers).await?;
             let needed = needed(&store, boot, most).await?;
             let next = [needed.next, next].into_iter().flatten().min();
@@ -372,7 +376,7 @@ impl Handler<SubmitJob> for RegistryActor {
 }
 
 /// The job an idempotency key made first.
-async fn first(store: &Store, answer: &Answer) -> Result<Submitted, Error> {
+pub(super) async fn first(store: &Store, answer: &Answer) -> Result<Submitted, Error> {
     let uid = answer.job.ok_or(Error::Conflict)?;
     let row = store.read(move |c| job::by_uid(c, uid)).await?.ok_or(Error::Unknown)?;
     Ok(Submitted { row: Box::new(row), fresh: false })
@@ -423,6 +427,30 @@ impl Handler<Resume> for RegistryActor {
     }
 }
 
+impl Handler<SetLimit> for RegistryActor {
+    type Result = ResponseFuture<Result<LimitRow, Error>>;
+
+    fn handle(&mut self, ask: SetLimit, _: &mut Context<Self>) -> Self::Result {
+        Box::pin(limits::set(self.spec.clone(), ask))
+    }
+}
+
+impl Handler<ClearLimit> for RegistryActor {
+    type Result = ResponseFuture<Result<(), Error>>;
+
+    fn handle(&mut self, ask: ClearLimit, _: &mut Context<Self>) -> Self::Result {
+        Box::pin(limits::clear(self.spec.clone(), ask))
+    }
+}
+
+impl Handler<SubmitGroup> for RegistryActor {
+    type Result = ResponseFuture<Result<Submitted, Error>>;
+
+    fn handle(&mut self, ask: SubmitGroup, _: &mut Context<Self>) -> Self::Result {
+        Box::pin(groups::submit(self.spec.clone(), ask))
+    }
+}
+
 impl Handler<Drain> for RegistryActor {
     type Result = usize;
 
@@ -458,8 +486,11 @@ impl Handler<Exited> for RegistryActor {
 async fn set_aside(spec: Spec, uid: JobUid, text: String) {
     let (boot, grace) = (spec.ports.boot, spec.ports.limits.grace);
     match jobs::set_aside(&spec.store, boot, uid, (text, spec.set_aside, grace)).await {
-        Ok(true) => spec.changes.tell(uid),
-        Ok(false) => {}
+        Ok(Some(called)) => {
+            spec.changes.tell(uid);
+            limits::tell(&spec, &called);
+        }
+        Ok(None) => {}
         Err(error) => log::error!("a failing job is not set aside yet: {error}; job={uid}"),
     }
 }

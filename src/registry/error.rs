@@ -1,6 +1,6 @@
 //! What callers of the registry can be told.
 
-use crate::model::{JobId, JobState};
+use crate::model::{AccountId, JobId, JobState};
 use crate::store;
 
 /// Why a request to the registry was not carried out.
@@ -34,7 +34,7 @@ pub enum Error {
     NotSetAside(JobId, JobState),
     /// The job cannot be called complete.
     #[error(
-        "job {0} cannot be called complete: it was cancelled, is being undone or has no server to show; resolve it as \
+        "job {0} cannot be called complete: it was cancelled, is being undone has no server to show, or is a group; resolve it as \
          failed or unresolved"
     )]
     NotComplete(JobId),
@@ -44,9 +44,19 @@ pub enum Error {
     /// The tenant has as many pauses as it may.
     #[error("there are {0} pauses already; end one of them first")]
     TooManyPauses(i64),
+    /// The tenant has no such limit.
+    #[error("account {0} has no limit{of}; list yours with GET /api/v1/limits", of = of(.1))]
+    NoSuchLimit(AccountId, String),
+    /// The tenant has as many limits as it may.
+    #[error("there are {0} limits already; clear one of them first")]
+    TooManyLimits(i64),
     /// Our own fault.
     #[error("the registry failed")]
     Internal(#[source] store::Error),
+}
+
+fn of(kind: &str) -> String {
+    if kind.is_empty() { String::new() } else { format!(" of {kind}") }
 }
 
 impl From<store::Error> for Error {

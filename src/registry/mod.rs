@@ -8,6 +8,8 @@ mod actor;
 mod cron;
 mod directory;
 mod error;
+mod groups;
+mod limits;
 mod node;
 mod pauses;
 mod peers;
@@ -21,6 +23,8 @@ mod tests;
 pub use actor::{RegistryActor, Running, Spec};
 pub use cron::Cron;
 pub use error::Error;
+pub use groups::SubmitGroup;
+pub use limits::{ClearLimit, SetLimit};
 pub use node::{Beat, NodeActor, NodeSpec};
 pub use pauses::{Pause, Resume};
 pub use person::Resolve;
@@ -34,6 +38,7 @@ use crate::jobs::Changes;
 use crate::model::{CustomerId, JobId, JobUid};
 use crate::store::provisioning::accept::{Entry, Submit};
 use crate::store::provisioning::job::JobRow;
+use crate::store::provisioning::limit::LimitRow;
 use crate::store::provisioning::pause::PauseRow;
 use crate::supervision::{Mailbox, Unreachable};
 
@@ -112,6 +117,30 @@ impl Registry {
     /// # Errors
     /// [`Error::NoSuchPause`], and those of a submit.
     pub async fn resume(&self, ask: Resume) -> Result<(), Error> {
+        self.mailbox.ask(ask, self.limit).await.map_err(unreachable)?
+    }
+
+    /// Sets the limit of an account, or of a kind within it. Dropping the future takes nothing back.
+    ///
+    /// # Errors
+    /// [`Error::TooManyLimits`], and those of a submit.
+    pub async fn set_limit(&self, ask: SetLimit) -> Result<LimitRow, Error> {
+        self.mailbox.ask(ask, self.limit).await.map_err(unreachable)?
+    }
+
+    /// Takes a limit away: what it alone held begins, the most urgent first.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchLimit`], and those of a submit.
+    pub async fn clear_limit(&self, ask: ClearLimit) -> Result<(), Error> {
+        self.mailbox.ask(ask, self.limit).await.map_err(unreachable)?
+    }
+
+    /// Stores a group with all its children, as a whole or not at all. Dropping the future takes nothing back.
+    ///
+    /// # Errors
+    /// Those of a submit.
+    pub async fn submit_group(&self, ask: SubmitGroup) -> Result<Submitted, Error> {
         self.mailbox.ask(ask, self.limit).await.map_err(unreachable)?
     }
 

@@ -4,6 +4,7 @@ use actix::prelude::*;
 
 use super::Error;
 use super::actor::Spec;
+use super::limits::{note_all, tell};
 use crate::jobs;
 use crate::model::{CustomerId, JobId, JobState, JobUid, UserId};
 use crate::mq::Nudge;
@@ -81,15 +82,19 @@ pub(super) async fn cancel(spec: Spec, ask: CancelJob) -> Result<(), Error> {
             None => Entered::Fresh,
         };
         let news = entered == Entered::Fresh && transition::cancel_asked(c, uid, &ask.who)?;
+        let mut children = Vec::new();
         if news {
             announce.note(c, Nudge::Cancel(uid))?;
+            children = transition::cancel_children(c, uid, &format!("{}, with group {id}", ask.who))?;
+            note_all(c, &announce, &children)?;
         }
-        Ok(Some((entered, news)))
+        Ok(Some((entered, news, children)))
     };
-    let Some((done, news)) = spec.store.write(item).await? else { return Err(Error::Ended(id)) };
+    let Some((done, news, children)) = spec.store.write(item).await? else { return Err(Error::Ended(id)) };
     if is_fresh(&done)? && news {
         spec.changes.tell(uid);
         spec.queue.publish(Nudge::Cancel(uid));
+        tell(&spec, &children);
     }
     Ok(())
 }
@@ -109,6 +114,7 @@ pub(super) async fn resolve(spec: Spec, ask: Resolve) -> Result<(), Error> {
     let word =
         Word { end, customer, source, reason: ask.reason, request: ask.entry.request, audit: ask.audit };
     let (entry, outcome) = (ask.entry, ask.outcome);
+    let announce = spec.queue.announce();
     let item = move |c: &mut crate::store::AnyConnection| {
         let known = match &entry.idem {
             Some(key) => accept::earlier(c, &entry, key)?,
@@ -116,14 +122,21 @@ pub(super) async fn resolve(spec: Spec, ask: Resolve) -> Result<(), Error> {
         };
         let fits = transition::hears(c, &word)?;
         if known.is_none() && matches!(fits, Heard::Open | Heard::Unfit) {
-            return Ok((Entered::Fresh, fits));
+            return Ok((Entered::Fresh, fits, Vec::new()));
         }
         match accept::enter(c, &entry, &answer(id, 200))? {
-            Entered::Fresh => Ok((Entered::Fresh, transition::resolve(c, &word)?)),
-            other => Ok((other, fits)),
+            Entered::Fresh => {
+                let heard = transition::resolve(c, &word)?;
+                let called =
+                    if heard == Heard::Ended { transition::follow(c, &word.end)? } else { Vec::new() };
+                note_all(c, &announce, &called)?;
+                Ok((Entered::Fresh, heard, called))
+            }
+            other => Ok((other, fits, Vec::new())),
         }
     };
-    let (done, heard) = spec.store.write(item).await?;
+    let (done, heard, called) = spec.store.write(item).await?;
+    tell(&spec, &called);
     if !is_fresh(&done)? {
         return Ok(());
     }

@@ -161,7 +161,8 @@ async fn node_on(store: Store, deaf: bool, sweep: Duration) -> House {
     let queue: Arc<dyn Queue> =
         if deaf { Arc::new(Deaf(Embedded::new())) } else { Arc::new(Embedded::new()) };
     let inner =
-        SqlStore::new(store.clone(), Sequencer::new(store.clone()), boot, changes.clone(), queue.announce());
+        SqlStore::new(store.clone(), Sequencer::new(store.clone()), boot, changes.clone(), queue.announce())
+            .nudging(Arc::clone(&queue));
     let ports = Ports {
         metrics: metrics.clone(),
         clock: Arc::new(SystemClock),

@@ -178,10 +178,12 @@ impl From<registry::Error> for Fault {
                 log::warn!("a submit was refused: {}", ops::Chain(&error));
                 Self::busy(message)
             }
-            E::NoSuchJob(_) | E::NoSuchPause(_) => Self::not_found(message),
-            E::Ended(_) | E::NotSetAside(..) | E::NotComplete(_) | E::TooManyPauses(_) => {
-                Self::conflict(message)
-            }
+            E::NoSuchJob(_) | E::NoSuchPause(_) | E::NoSuchLimit(..) => Self::not_found(message),
+            E::Ended(_)
+            | E::NotSetAside(..)
+            | E::NotComplete(_)
+            | E::TooManyPauses(_)
+            | E::TooManyLimits(_) => Self::conflict(message),
             E::Internal(_) => Self::internal(&error),
         }
     }

@@ -6,9 +6,9 @@ use crate::jobs::machine::CRASHES;
 use crate::jobs::request;
 use crate::jobs::steps::{Effect, step_of};
 use crate::model::{AccountId, Boot, CustomerId};
-use crate::model::{Epoch, JobParams, JobState, JobUid, Micros, ServerId};
+use crate::model::{Epoch, JobId, JobParams, JobState, JobUid, Micros, ServerId};
 use crate::store::provisioning::job::{self, JobRow};
-use crate::store::provisioning::transition::{self, Claim, End, Fence, Obligation, Waiting};
+use crate::store::provisioning::transition::{self, Called, Claim, End, Fence, Kin, Obligation, Waiting};
 use crate::store::{AnyConnection, Error, Store};
 use diesel::QueryResult;
 
@@ -16,7 +16,7 @@ use diesel::QueryResult;
 const JANITOR: Duration = Duration::from_secs(24 * 3600);
 
 /// Sets a job aside with the text of its failure; once its time and `grace` are over, ends it as unresolved. Works on
-/// the bare row, because the row itself may be what nobody can read. False when the job is another's or has ended.
+/// the bare row, because the row itself may be what nobody can read. None when the job is another's or has ended; else the jobs that may go on because of it.
 ///
 /// # Errors
 /// Those of the database; then it is found again by the sweep.
@@ -25,7 +25,7 @@ pub(crate) async fn set_aside(
     boot: Boot,
     job: JobUid,
     (text, pause, grace): (String, Duration, Duration),
-) -> Result<bool, Error> {
+) -> Result<Option<Called>, Error> {
     store.write(move |c| aside(c, boot, job, (&text, pause, grace))).await
 }
 
@@ -34,21 +34,25 @@ fn aside(
     boot: Boot,
     uid: JobUid,
     (text, pause, grace): (&str, Duration, Duration),
-) -> QueryResult<bool> {
-    let Some(row) = job::by_uid(c, uid)? else { return Ok(false) };
+) -> QueryResult<Option<Called>> {
+    let Some(row) = job::by_uid(c, uid)? else { return Ok(None) };
     let own = boot.to_string();
     if row.ended_at.is_some() || row.owner.as_ref().is_some_and(|owner| *owner != own) {
-        return Ok(false);
+        return Ok(None);
     }
-    let Some(fence) = held(c, boot, uid, &row)? else { return Ok(false) };
+    let Some(fence) = held(c, boot, uid, &row)? else { return Ok(None) };
     let now = c.now()?;
     let last = Micros(row.deadline).plus(grace);
     if last <= now {
-        return transition::end(c, &end_of(&row, fence, text, now));
+        let end = end_of(&row, fence, text, now);
+        return if transition::end(c, &end)? { transition::follow(c, &end).map(Some) } else { Ok(None) };
     }
     let why = format!("set aside after repeated failures: {text}");
     let waiting = Waiting { until: now.plus(pause).min(last), code: CRASHES.to_owned(), why };
-    transition::quarantine(c, fence, &waiting, None)
+    if !transition::quarantine(c, fence, &waiting, None)? {
+        return Ok(None);
+    }
+    transition::follow_aside(c, uid).map(Some)
 }
 
 /// Makes sure that this life owns the job: its actor may have failed before it could claim it.
@@ -78,6 +82,7 @@ fn end_of(row: &JobRow, fence: Fence, text: &str, now: Micros) -> End {
         server: row.server.map(ServerId).or_else(|| params.as_ref().and_then(JobParams::server)),
         seen: None,
         obligation: params.and_then(|params| owed(row, fence.job, &params, now)),
+        kin: Kin { limited: row.limited, parent: row.parent.map(JobId) },
     }
 }
 

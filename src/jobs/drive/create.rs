@@ -96,6 +96,7 @@ impl Driver<'_> {
             let close = Close {
                 outcome: AttemptOutcome::Refused,
                 class: Some(error.class()),
+                retry_after: error.retry_after(),
                 ..closed(job, attempt, &error.to_string(), Then::Go)
             };
             return self.moved(Change::Close(Box::new(close))).await;

@@ -27,12 +27,15 @@ use crate::mq::Nudge;
 use crate::ops::failpoint::hit;
 use crate::store;
 use crate::store::provisioning::job::{Attempt, History, Job};
-use crate::store::provisioning::transition::{Claim, Close, Fence, Quiet, Sent, Then, Waiting};
+use crate::store::provisioning::transition::{Claim, Close, Fence, PACE, Quiet, Sent, Then, Waiting};
 
 /// How often a database that does not answer is asked again.
 const STORE_RETRY: Duration = Duration::from_millis(500);
 /// How long a job waits for a server that another job works on, or for its own process's sign of life.
 const BUSY_RETRY: Duration = Duration::from_secs(1);
+
+/// Jobs that are due within this time wait in their actor, where their account's pace called them.
+const SOON: Duration = Duration::from_secs(5);
 
 /// What the loop does after a move.
 enum Next {
@@ -217,7 +220,8 @@ impl Driver<'_> {
         let job = &history.job;
         let fence = fence(job);
         match plan {
-            Plan::Leave | Plan::Rest => Ok(Next::Release),
+            Plan::Leave => Ok(Next::Release),
+            Plan::Rest => Ok(self.rest(job)),
             // Planned only without an owner, and then claimed before.
             Plan::Claim(_) => Ok(Next::Again),
             Plan::Send { n } => self.send(history, n).await,
@@ -234,6 +238,9 @@ impl Driver<'_> {
             Plan::Park { until, code, why } => {
                 self.released(Change::Park { fence, waiting: waiting(until, &code, why) }).await
             }
+            Plan::CallOff { who, code, why } => {
+                self.released(Change::CallOff { fence, who, code, why }).await
+            }
             Plan::Withdraw { command, unsent, sent, until } => {
                 let sent = match sent {
                     Some(ending) => Sent::End(Box::new(self.end(history, promise, ending))),
@@ -248,6 +255,18 @@ impl Driver<'_> {
                 let pause = until.since(self.ports.clock.now());
                 self.pause(job, pause, (&code, why)).await
             }
+        }
+    }
+
+    /// A job that was called for the time of its account's next start waits here, where that is soon; any other needs
+    /// nobody until it is due.
+    fn rest(&self, job: &Job) -> Next {
+        let soon = |due: Micros| due.since(self.ports.clock.now());
+        match job.due_at.map(soon) {
+            Some(pause) if job.why_code == PACE && job.state == JobState::Queued && pause <= SOON => {
+                Next::Pause(pause.max(Duration::from_millis(1)))
+            }
+            _ => Next::Release,
         }
     }
 
@@ -333,6 +352,8 @@ impl Driver<'_> {
             Effect::Create => self.create(history, n).await,
             Effect::Move(operation) => self.operate(history, n, operation).await,
             Effect::Command => self.command(job, n).await,
+            // It is accepted together with its watch.
+            Effect::Children => Err(self.missing("the watch of its children")),
         }
     }
 
@@ -357,6 +378,7 @@ fn closed(job: &Job, attempt: AttemptUid, evidence: &str, then: Then) -> Close {
         attempt,
         outcome: AttemptOutcome::Ok,
         class: None,
+        retry_after: None,
         evidence: evidence.to_owned(),
         output: String::new(),
         made: None,

@@ -33,7 +33,7 @@ impl Driver<'_> {
             Effect::Nothing => self.finish_noop(job, open).await,
             Effect::Create => self.resolve_create(history, open, (again, &step)).await,
             Effect::Move(operation) => self.resolve_move(history, open, (again, operation)).await,
-            Effect::Command => Ok(Next::Release),
+            Effect::Command | Effect::Children => Ok(Next::Release),
         }
     }
 

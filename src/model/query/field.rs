@@ -43,9 +43,11 @@ fields! {
     /// Why a call was refused.
     Class = "class", "throttled, quota, auth, not-found, conflict, transient, unknown, bug";
     /// What an open job waits for.
-    Waits = "waits", "queue, schedule, pause, lock, limit, key-manager, agent, verdict, look, retry, undo, person, crash";
+    Waits = "waits", "queue, schedule, pause, limit, group, children, lock, key-manager, agent, verdict, look, retry, undo, person, crash";
     /// Account it uses.
     Account = "account", "number of an account";
+    /// Group it is a child of.
+    Parent = "parent", "number of a group; none for jobs that are nobody's child";
     /// Server it is about.
     Server = "server", "number of a server";
     /// Name of the server it is about.
@@ -78,7 +80,9 @@ const WAITS: &[(&str, &[&str])] = &[
     ("schedule", &["scheduled"]),
     ("pause", &["pause"]),
     ("lock", &["server-busy"]),
-    ("limit", &["throttled", "quota"]),
+    ("limit", &["limit", "rate", "throttled", "quota"]),
+    ("group", &["group"]),
+    ("children", &["verdict-children", "group-over"]),
     ("key-manager", &["key-manager"]),
     ("agent", &["verdict-guest"]),
     ("verdict", &["verdict", "verdict-cloud", "verdict-guest", "verdict-noop", "cancel-sent"]),
@@ -109,6 +113,7 @@ impl Field {
             Self::Waits => WAITS.iter().map(|(word, _)| *word).collect(),
             Self::Outcome => vec!["unknown"],
             Self::By => vec!["me"],
+            Self::Parent => vec!["none"],
             Self::Older | Self::Newer => vec!["5m", "1h", "1d"],
             Self::Took => vec![">1m", ">10m"],
             Self::Attempts => vec![">1", ">2"],
@@ -135,6 +140,8 @@ impl Field {
                 known.map(|(_, codes)| codes.to_vec()).ok_or_else(|| self.unknown(text))
             })?),
             Self::Account => Test::Accounts(self.numbers(values)?),
+            Self::Parent if values == ["none"] => Test::NoParent,
+            Self::Parent => Test::Parents(self.numbers(values)?),
             Self::Server => Test::Servers(self.numbers(values)?),
             Self::Id => Test::Ids(self.numbers(values)?),
             Self::Target => Test::Targets(self.patterns(values)?),

@@ -65,6 +65,10 @@ pub enum Test {
     Waits(Vec<&'static str>),
     /// It uses one of these accounts.
     Accounts(Vec<i64>),
+    /// It is a child of one of these groups.
+    Parents(Vec<i64>),
+    /// It is nobody's child.
+    NoParent,
     /// It is about one of these servers.
     Servers(Vec<i64>),
     /// Its target's name is one of these.

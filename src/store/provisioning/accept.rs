@@ -195,16 +195,22 @@ pub fn accept(connection: &mut AnyConnection, submit: &Submit) -> QueryResult<Ac
 
 fn store(connection: &mut AnyConnection, submit: &Submit) -> QueryResult<JobRow> {
     let row = row_of(submit, connection.now()?)?;
+    insert(connection, submit.uid, row)
+}
+
+/// Stores the row of a job, once.
+pub(super) fn insert(connection: &mut AnyConnection, uid: JobUid, row: JobRow) -> QueryResult<JobRow> {
     let Err(error) = diesel::insert_into(job::table).values(&row).execute(connection) else { return Ok(row) };
     // A hit on the own uid means the item was stored before its answer was lost; a hit on the number alone would be
     // another's job, and nothing of this one may stay.
-    match super::job::by_uid(connection, submit.uid)? {
+    match super::job::by_uid(connection, uid)? {
         Some(stored) if super::is_duplicate(&error) => Ok(stored),
         _ => Err(error),
     }
 }
 
-fn row_of(submit: &Submit, now: Micros) -> QueryResult<JobRow> {
+/// The row of a job that is accepted now.
+pub(super) fn row_of(submit: &Submit, now: Micros) -> QueryResult<JobRow> {
     let params = serde_json::to_value(&submit.params)
         .and_then(|value| serde_json::to_string(&value))
         .map_err(|e| diesel::result::Error::SerializationError(Box::new(e)))?;
@@ -245,6 +251,8 @@ fn row_of(submit: &Submit, now: Micros) -> QueryResult<JobRow> {
         deadline: starts.plus(submit.limit).0,
         ended_at: None,
         version: 1,
+        parent: None,
+        limited: false,
     })
 }
 

@@ -44,6 +44,8 @@ pub struct JobRow {
     pub deadline: i64,
     pub ended_at: Option<i64>,
     pub version: i64,
+    pub parent: Option<i64>,
+    pub limited: bool,
 }
 
 /// A job.
@@ -107,6 +109,10 @@ pub struct Job {
     pub ended_at: Option<Micros>,
     /// Counts the changes of the row.
     pub version: i64,
+    /// The group it is a child of.
+    pub parent: Option<JobId>,
+    /// Whether a limit of its account counts it.
+    pub limited: bool,
 }
 
 fn parse<T: std::str::FromStr>(column: &'static str, text: &str) -> Result<T, Error> {
@@ -149,6 +155,8 @@ impl TryFrom<JobRow> for Job {
             deadline: Micros(row.deadline),
             ended_at: row.ended_at.map(Micros),
             version: row.version,
+            parent: row.parent.map(JobId),
+            limited: row.limited,
         })
     }
 }
@@ -214,7 +222,8 @@ pub struct Attempt {
     pub started_at: Micros,
     /// When its outcome was written.
     pub closed_at: Option<Micros>,
-    /// Until when an unanswered call may still land; written once, when nobody can send it any more.
+    /// Until when an unanswered call may still land; written once, when nobody can send it any more. Of a throttled call:
+    /// before this the provider wants no other.
     pub quiet_until: Option<Micros>,
     /// Counts the changes of the row.
     pub version: i64,

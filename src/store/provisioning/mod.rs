@@ -7,9 +7,12 @@
 pub mod accept;
 pub mod access;
 pub mod agent;
+pub mod audit;
 pub mod catalog;
 pub mod figures;
+pub mod group;
 pub mod job;
+pub mod limit;
 pub mod node;
 pub mod outbox;
 pub mod pause;

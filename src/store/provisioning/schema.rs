@@ -499,6 +499,10 @@ diesel::table! {
         ended_at -> Nullable<BigInt>,
         /// Column `version`.
         version -> BigInt,
+        /// Column `parent`.
+        parent -> Nullable<BigInt>,
+        /// Column `limited`.
+        limited -> Bool,
     }
 }
 
@@ -888,8 +892,79 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    /// Table `job_limit`.
+    job_limit (account, kind) {
+        /// Column `account`.
+        account -> BigInt,
+        /// Column `kind`.
+        kind -> Text,
+        /// Column `customer`.
+        customer -> BigInt,
+        /// Column `together`.
+        together -> Nullable<Integer>,
+        /// Column `starts`.
+        starts -> Nullable<Integer>,
+        /// Column `per_secs`.
+        per_secs -> Nullable<Integer>,
+        /// Column `burst`.
+        burst -> Nullable<Integer>,
+        /// Column `made_by`.
+        made_by -> Text,
+        /// Column `reason`.
+        reason -> Text,
+        /// Column `made_at`.
+        made_at -> BigInt,
+        /// Column `spent_until`.
+        spent_until -> BigInt,
+        /// Column `learned_rate`.
+        learned_rate -> Nullable<BigInt>,
+        /// Column `learned_at`.
+        learned_at -> Nullable<BigInt>,
+        /// Column `retry_at`.
+        retry_at -> Nullable<BigInt>,
+        /// Column `touched_at`.
+        touched_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    /// Table `turn`.
+    turn (job) {
+        /// Column `job`.
+        job -> Text,
+        /// Column `account`.
+        account -> BigInt,
+        /// Column `kind`.
+        kind -> Text,
+        /// Column `state`.
+        state -> Text,
+        /// Column `behind`.
+        behind -> Integer,
+        /// Column `id`.
+        id -> BigInt,
+    }
+}
+
+diesel::table! {
+    /// Table `child`.
+    child (parent, id) {
+        /// Column `parent`.
+        parent -> BigInt,
+        /// Column `id`.
+        id -> BigInt,
+        /// Column `job`.
+        job -> Text,
+        /// Column `done`.
+        done -> Bool,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(
     job,
+    job_limit,
+    turn,
+    child,
     pause,
     attempt,
     watch,

@@ -83,6 +83,8 @@ pub(super) fn command(job: &Job) -> String {
                 argv.join(" ")
             )
         }
+        // Its children are not in its parameters; what did not end complete is taken up by a retry.
+        JobParams::Group(_) => format!("dispatcher jobs retry {}", job.id),
         JobParams::LaunchServer(params) => {
             let mut line = format!(
                 "dispatcher jobs submit launch --region {} --data-center {} --product {} --image {} --budget {}",

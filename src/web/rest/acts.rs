@@ -7,13 +7,14 @@ use serde_json::{Value, json};
 
 use super::jobs::{find, id_of, query};
 use super::submit::{self, Plain, Terms, body};
-use super::{LONGEST_JOB, Problem, admit, reader, show};
+use super::{LONGEST_JOB, Problem, admit, group, reader, show};
 use crate::access::{Action, Principal, Resource, Verb};
-use crate::model::{JobId, JobState, Micros};
+use crate::model::{JobId, JobKind, JobState, Micros};
 use crate::registry::Resolve;
 use crate::store::provisioning::accept::Entry;
 use crate::store::provisioning::job::Job;
 use crate::store::provisioning::sequence::Sequence;
+use crate::store::provisioning::transition::{self, PACE, PLACE};
 use crate::store::provisioning::view;
 use crate::web::{Fault, State};
 
@@ -32,11 +33,25 @@ pub(super) async fn why(
     let read = async {
         let caller = reader(&request, payload, &state, Resource::Job).await?;
         query(&request, &[])?;
-        let history = find(&state, caller.principal.customer, id_of(&request)?).await?;
+        let mut job = find(&state, caller.principal.customer, id_of(&request)?).await?.job;
+        fresh_why(&state, &mut job).await?;
         let now = state.store.read(view::now).await?;
-        Ok::<_, Problem>(why_of(&history.job, now))
+        Ok::<_, Problem>(why_of(&job, now))
     };
     Ok(HttpResponse::Ok().json(read.await.map_err(|problem| problem.of(&request))?))
+}
+
+/// A job that waits for a limit of its account is told what holds it now and how many are before it: its row says what
+/// it was when it was put there.
+pub(in crate::web) async fn fresh_why(state: &State, job: &mut Job) -> Result<(), Problem> {
+    if job.state != JobState::Queued || ![PLACE, PACE].contains(&job.why_code.as_str()) {
+        return Ok(());
+    }
+    let uid = job.uid.to_string();
+    if let Some((code, why)) = state.store.read(move |c| transition::why_now(c, &uid)).await? {
+        (job.why_code, job.why) = (code.to_owned(), why);
+    }
+    Ok(())
 }
 
 /// `since` is when that became so, `until` when it goes on at the latest, where that is known.
@@ -122,13 +137,34 @@ async fn retried(
     let mut fields = body(&bytes, "{\"deadlineSeconds\": …} or nothing")?;
     let terms = Terms::read(&mut fields)?;
     fields.end()?;
-    let plain = again(state, &caller.principal, id_of(request)?, terms).await?;
-    submit::durable(state, &caller, plain).await
+    let made = anew(state, &caller.principal, caller.entry(), (id_of(request)?, terms)).await?;
+    Ok(submit::told(&made))
 }
 
-/// The same as an ended job once more, ready to be made durable.
-async fn again(state: &State, who: &Principal, id: JobId, terms: Terms) -> Result<Plain, Problem> {
+/// The same as an ended job once more, made durable; of a group what did not end complete.
+async fn anew(
+    state: &State,
+    who: &Principal,
+    entry: Entry,
+    (id, terms): (JobId, Terms),
+) -> Result<Job, Problem> {
     let job = find(state, who.customer, id).await?.job;
+    may_be_retried(who, &job)?;
+    if job.params.kind() == JobKind::Group {
+        return group::again(state, who, entry, (&job, terms)).await;
+    }
+    let plain = Plain {
+        description: described(&job.description, id),
+        delay: terms.delay,
+        limit: terms.limit.unwrap_or_else(|| given(&job)),
+        priority: terms.priority.unwrap_or(job.priority),
+        params: job.params,
+    };
+    submit::stored(state, who, entry, plain).await
+}
+
+fn may_be_retried(who: &Principal, job: &Job) -> Result<(), Problem> {
+    let id = job.id;
     who.must(submit::action(job.params.kind()))?;
     if job.ended_at.is_none() {
         let text =
@@ -139,13 +175,7 @@ async fn again(state: &State, who: &Principal, id: JobId, terms: Terms) -> Resul
         let text = format!("job {id} used account {}; retry it with a key of that account", job.account);
         return Err(Fault::conflict(text).into());
     }
-    Ok(Plain {
-        description: described(&job.description, id),
-        delay: terms.delay,
-        limit: terms.limit.unwrap_or_else(|| given(&job)),
-        priority: terms.priority.unwrap_or(job.priority),
-        params: job.params,
-    })
+    Ok(())
 }
 
 /// A retry as the console asks for it.
@@ -155,17 +185,16 @@ pub(in crate::web) async fn repeat(
     entry: Entry,
     id: JobId,
 ) -> Result<Job, Problem> {
-    let plain = again(state, who, id, Terms::default()).await?;
-    submit::stored(state, who, entry, plain).await
+    anew(state, who, entry, (id, Terms::default())).await
 }
 
 /// The time the first job was given.
-fn given(job: &Job) -> Duration {
+pub(super) fn given(job: &Job) -> Duration {
     job.deadline.since(job.created_at).clamp(Duration::from_secs(1), LONGEST_JOB)
 }
 
 /// The description of a retry names the job it repeats; a retry of a retry names the later one only.
-fn described(first: &str, id: JobId) -> String {
+pub(super) fn described(first: &str, id: JobId) -> String {
     let bare = first.rsplit_once(" (retry of job ").map_or(first, |(bare, _)| bare);
     let link = format!(" (retry of job {id})");
     let room = LONGEST_DESCRIPTION.saturating_sub(link.chars().count());

@@ -5,7 +5,8 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 
 use super::fields::nearest;
-use super::{Problem, reader, show};
+use super::acts::fresh_why;
+use super::{Problem, group, reader, show};
 use crate::access::Resource;
 use crate::model::query::{Field, Query, Refused};
 use crate::model::{CustomerId, JobId};
@@ -138,10 +139,17 @@ pub(super) async fn one(
     let found = async {
         let caller = reader(&request, payload, &state, Resource::Job).await?;
         query(&request, &[])?;
-        find(&state, caller.principal.customer, id_of(&request)?).await
+        let mut history = find(&state, caller.principal.customer, id_of(&request)?).await?;
+        fresh_why(&state, &mut history.job).await?;
+        let progress = group::progress(&state, &history.job).await?;
+        Ok((history, progress))
     };
-    let history = found.await.map_err(|problem| problem.of(&request))?;
-    Ok(HttpResponse::Ok().json(show::history(&history)))
+    let (history, progress) = found.await.map_err(|problem: Problem| problem.of(&request))?;
+    let mut shown = show::history(&history);
+    if let (Some(fields), Some(progress)) = (shown.as_object_mut(), progress) {
+        fields.insert("children".to_owned(), progress.shown());
+    }
+    Ok(HttpResponse::Ok().json(shown))
 }
 
 /// What a job's command wrote, as bytes.

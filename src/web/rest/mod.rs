@@ -5,8 +5,10 @@ pub(super) mod acts;
 mod acts_tests;
 mod events;
 mod fields;
+pub(super) mod group;
 pub(super) mod jobs;
 pub(super) mod launch;
+pub(super) mod limits;
 pub(super) mod lists;
 mod openapi;
 mod pauses;
@@ -59,6 +61,10 @@ const ROUTES: &[Line] = &[
     ("GET", "/pauses", |route| route.to(pauses::list)),
     ("POST", "/pauses", |route| route.to(pauses::add)),
     ("DELETE", "/pauses/{id}", |route| route.to(pauses::remove)),
+    // --- how much at once
+    ("GET", "/limits", |route| route.to(limits::list)),
+    ("POST", "/limits", |route| route.to(limits::set)),
+    ("DELETE", "/limits/{id}", |route| route.to(limits::clear)),
     // --- servers and their agents
     ("GET", "/servers", |route| route.to(lists::servers)),
     ("GET", "/servers/{id}", |route| route.to(things::server)),

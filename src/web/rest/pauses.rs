@@ -63,6 +63,10 @@ impl Asked {
         let account = fields.integer("account", 1, i64::MAX)?.map(AccountId);
         let reason = fields.text("reason", 1024)?.unwrap_or_default();
         fields.end()?;
+        if kind == Some(JobKind::Group) {
+            let text = "a group begins with its children; pause their kinds";
+            return Err(Problem::field("kind", text));
+        }
         if kind.is_none() && account.is_none() {
             let text = "say what is paused: field kind (a kind of job), field account, or both";
             return Err(Problem::field("kind", text));
@@ -71,7 +75,7 @@ impl Asked {
     }
 }
 
-fn kind_of(word: &str) -> Result<JobKind, Problem> {
+pub(super) fn kind_of(word: &str) -> Result<JobKind, Problem> {
     word.parse().map_err(|e: crate::model::InvalidKind| {
         let words: Vec<&str> = JobKind::ALL.iter().map(|kind| kind.as_str()).collect();
         let meant = nearest(word, &words).map_or_else(String::new, |near| format!("; did you mean {near}?"));
@@ -80,7 +84,7 @@ fn kind_of(word: &str) -> Result<JobKind, Problem> {
 }
 
 /// Refuses an account that is not there or is another tenant's.
-async fn known(state: &State, who: &Principal, account: AccountId) -> Result<(), Problem> {
+pub(super) async fn known(state: &State, who: &Principal, account: AccountId) -> Result<(), Problem> {
     let customer = who.customer;
     let row = state.store.read(move |c| catalog::account(c, customer, account)).await?;
     row.map(|_| ()).ok_or_else(|| Problem::absent("account", format!("there is no account {account}")))

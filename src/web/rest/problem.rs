@@ -49,6 +49,12 @@ impl Problem {
         Self { status: StatusCode::NOT_FOUND, code: "not-found", ..Self::field(field, detail) }
     }
 
+    /// The same fault of a field within another.
+    #[must_use]
+    pub fn moved(&self, field: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { status: self.status, code: self.code, ..Self::field(field, detail) }
+    }
+
     /// The same, naming the request.
     #[must_use]
     pub fn of(mut self, request: &HttpRequest) -> Self {

@@ -28,6 +28,7 @@ pub fn job(job: &Job) -> Value {
         "message": job.message,
         "server": job.server,
         "resource": job.resource,
+        "parent": job.parent,
         "account": job.account,
         "person": job.person,
         "request": job.request,

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::fields::{Fields, nearest};
 use super::launch::{Catalog, Wish};
-use super::{LONGEST_JOB, Problem, admit, show};
+use super::{LONGEST_JOB, Problem, admit, group, show};
 use crate::access::{Action, Principal, Resource, Verb};
 use crate::crypto::{Aad, base64};
 use crate::model::{
@@ -45,6 +45,7 @@ enum What {
     Launch(Box<Wish>),
     Server(JobKind, ServerId, String),
     Run(ServerId, Vec<String>, u32),
+    Group(Box<group::Wish>),
 }
 
 impl Asked {
@@ -89,7 +90,18 @@ impl Asked {
             What::Launch(_) => JobKind::LaunchServer,
             What::Server(kind, ..) => *kind,
             What::Run(..) => JobKind::RunCommand,
+            What::Group(_) => JobKind::Group,
         }
+    }
+
+    /// Whether it is many jobs.
+    pub(super) const fn is_group(&self) -> bool {
+        matches!(self.what, What::Group(_))
+    }
+
+    /// The priority that was asked for.
+    pub(super) const fn priority(&self) -> Option<i32> {
+        self.terms.priority
     }
 
     /// Whether it starts later than it is accepted.
@@ -100,7 +112,7 @@ impl Asked {
     fn limit(&self) -> Duration {
         let run = match &self.what {
             What::Run(_, _, secs) => Duration::from_secs(u64::from(*secs)),
-            What::Noop(_) | What::Launch(_) | What::Server(..) => Duration::ZERO,
+            What::Noop(_) | What::Launch(_) | What::Server(..) | What::Group(_) => Duration::ZERO,
         };
         self.terms.limit.unwrap_or(USUAL + run).min(LONGEST_JOB)
     }
@@ -116,6 +128,8 @@ pub(in crate::web) const fn action(kind: JobKind) -> Action {
             Action::new(Verb::Operate, Resource::Server)
         }
         JobKind::RunCommand => Action::new(Verb::Execute, Resource::Server),
+        // Each of its children needs its own.
+        JobKind::Group => Action::new(Verb::Read, Resource::Job),
     }
 }
 
@@ -166,6 +180,7 @@ impl What {
         let what = match kind {
             JobKind::Noop => Self::Noop(fields.text("note", 1024)?.unwrap_or_default()),
             JobKind::LaunchServer => return Wish::read(fields).map(|wish| Self::Launch(Box::new(wish))),
+            JobKind::Group => return group::Wish::read(fields).map(|wish| Self::Group(Box::new(wish))),
             JobKind::RunCommand => {
                 let server = ServerId(fields.needed_integer("server", 1, i64::MAX)?);
                 let (argv, secs) = command_of(&mut fields, "params.argv")?;
@@ -216,6 +231,10 @@ pub(in crate::web) async fn put(
 }
 
 async fn made(state: &State, who: &Principal, entry: Entry, asked: Asked) -> Result<job::Job, Problem> {
+    if let What::Group(wish) = asked.what {
+        who.must(action(JobKind::Group))?;
+        return group::made(state, who, entry, (*wish, asked.terms)).await;
+    }
     let plain = plain(state, who, asked).await?;
     stored(state, who, entry, plain).await
 }
@@ -242,7 +261,7 @@ pub(super) async fn durable(state: &State, caller: &Caller, plain: Plain) -> Res
     Ok(told(&stored(state, &caller.principal, caller.entry(), plain).await?))
 }
 
-fn told(found: &job::Job) -> HttpResponse {
+pub(super) fn told(found: &job::Job) -> HttpResponse {
     HttpResponse::Accepted()
         .insert_header((LOCATION, format!("/api/v1/jobs/{}", found.id)))
         .json(show::job(found))
@@ -275,6 +294,7 @@ pub(super) async fn stored(
 async fn resolved(asked: Asked, who: &Principal, state: &State) -> Result<(JobParams, String), Problem> {
     let (customer, place) = (who.customer, asked.server);
     match asked.what {
+        What::Group(_) => Err(Problem::field("kind", "only single jobs can stand here, not a group")),
         What::Noop(note) => Ok((JobParams::Noop(NoopParams { note }), "Do nothing".to_owned())),
         What::Launch(wish) => {
             let params = launch(*wish, who, state).await?;

@@ -37,6 +37,10 @@ pub(super) fn of(search: &Search, test: &Test, now: Micros) -> Option<Cond> {
         }
         Test::Waits(codes) => Box::new(job::ended_at.is_null().and(job::why_code.eq_any(codes.clone()))),
         Test::Accounts(accounts) => Box::new(job::account.eq_any(accounts.clone())),
+        Test::Parents(parents) => {
+            Box::new(job::parent.is_not_null().and(job::parent.assume_not_null().eq_any(parents.clone())))
+        }
+        Test::NoParent => Box::new(job::parent.is_null()),
         Test::Servers(servers) => {
             Box::new(job::server.is_not_null().and(job::server.assume_not_null().eq_any(servers.clone())))
         }

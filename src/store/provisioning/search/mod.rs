@@ -7,6 +7,7 @@
 //! |---|---|
 //! | number | `job_id` |
 //! | state, needs, waits, `outcome:unknown` | `job_state (customer, state, id)`, one lane a state |
+//! | parent | the primary key of `child`, then `job_id` |
 //! | server | `job_server (server, id)`, one lane a server |
 //! | older, newer, from, to | bisection along `job_customer`: numbers grow with time, so a time becomes a number |
 //! | all others | a walk along the lane, at most [`WALK`] rows an answer; related rows by `attempt_job` and primary keys |
@@ -22,7 +23,7 @@ use std::collections::HashMap;
 use diesel::prelude::*;
 
 use super::job::JobRow;
-use super::schema::{attempt, job};
+use super::schema::{attempt, child, job};
 use crate::model::query::{Query, Term, Test};
 use crate::model::{CustomerId, JobId, JobState, Micros, UserId};
 use crate::store::AnyConnection;
@@ -79,6 +80,8 @@ enum Lane {
     State(JobState),
     Server(i64),
     Ids(Vec<i64>),
+    /// The children of groups, in one go: a group has a thousand at the most.
+    Children(Vec<i64>),
 }
 
 /// Numbers between these two, without them.
@@ -136,6 +139,12 @@ impl Search {
         {
             return vec![Lane::Ids(ids.clone())];
         }
+        if let Some(parents) = wanted().find_map(|test| match test {
+            Test::Parents(parents) if parents.len() <= LANES => Some(parents),
+            _ => None,
+        }) {
+            return vec![Lane::Children(parents.clone())];
+        }
         let servers = wanted().find_map(|test| match test {
             Test::Servers(servers) if servers.len() <= LANES => Some(servers),
             _ => None,
@@ -156,7 +165,7 @@ impl Search {
             Test::Servers(_) => term.negated || !matches!(lane, Lane::Server(_)),
             _ => true,
         };
-        !matches!(lane, Lane::Ids(_)) && (open || self.query.terms.iter().any(beside))
+        !matches!(lane, Lane::Ids(_) | Lane::Children(_)) && (open || self.query.terms.iter().any(beside))
     }
 
     /// The rows of a lane, without any other condition.
@@ -167,6 +176,10 @@ impl Search {
             Lane::State(state) => rows.filter(job::state.eq(state.as_str())),
             Lane::Server(server) => rows.filter(job::server.eq(*server)),
             Lane::Ids(ids) => rows.filter(job::id.eq_any(ids.clone())),
+            Lane::Children(parents) => {
+                let children = child::table.filter(child::parent.eq_any(parents.clone())).select(child::id);
+                rows.filter(job::id.eq_any(children))
+            }
         };
         if let Some(above) = span.above {
             rows = rows.filter(job::id.gt(above));

@@ -1,13 +1,16 @@
 //! Calls: the attempt written before, the outcome written after.
 
+use std::time::Duration;
+
 use diesel::dsl::case_when;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable};
 
 use super::Fence;
-use crate::model::{AttemptOutcome, AttemptUid, Boot, ErrorClass, JobState, ServerId};
+use crate::model::{AccountId, CustomerId, AttemptOutcome, AttemptUid, Boot, ErrorClass, JobState, ServerId};
 use crate::store::provisioning::agent;
 use crate::store::provisioning::insert_new;
+use crate::store::provisioning::limit;
 use crate::store::provisioning::job::{Attempt, AttemptRow};
 use crate::store::provisioning::schema::{attempt, job, watch};
 use crate::store::provisioning::server::{self, Seen, ServerRow};
@@ -111,6 +114,8 @@ pub struct Close {
     pub outcome: AttemptOutcome,
     /// Why it was refused.
     pub class: Option<ErrorClass>,
+    /// How long the provider asks to be left alone.
+    pub retry_after: Option<Duration>,
     /// Call and answer.
     pub evidence: String,
     /// What later steps need.
@@ -141,6 +146,9 @@ pub fn close_attempt(connection: &mut AnyConnection, close: &Close) -> QueryResu
         attempt::version.eq(attempt::version + 1),
     ));
     Prepared(written).execute(connection)?;
+    if close.class == Some(ErrorClass::Throttled) {
+        throttled(connection, close)?;
+    }
     if let Some(row) = &close.made {
         server::insert(connection, row)?;
     }
@@ -152,6 +160,22 @@ pub fn close_attempt(connection: &mut AnyConnection, close: &Close) -> QueryResu
         insert_new(diesel::insert_into(watch::table).values(&new).execute(connection))?;
     }
     Ok(true)
+}
+
+/// A throttling answer is remembered with the call, for the next one of this job, and with the account, for all others.
+fn throttled(connection: &mut AnyConnection, close: &Close) -> QueryResult<()> {
+    let now = connection.now()?;
+    if let Some(wait) = close.retry_after {
+        let until = now.plus(wait.min(limit::LONGEST_WAIT));
+        diesel::update(attempt::table.find(close.attempt.to_string()))
+            .set(attempt::quiet_until.eq(Some(until.0)))
+            .execute(connection)?;
+    }
+    let (customer, account): (i64, i64) = job::table
+        .find(close.fence.job.to_string())
+        .select((job::customer, job::account))
+        .first(connection)?;
+    limit::throttled(connection, (CustomerId(customer), AccountId(account)), close.retry_after)
 }
 
 /// The guard of [`close_attempt`]: moves the job itself.
@@ -228,6 +252,7 @@ pub fn hand_over(
         attempt: row.uid,
         outcome: AttemptOutcome::Ok,
         class: None,
+        retry_after: None,
         evidence: row.evidence.clone(),
         output: String::new(),
         made: None,

@@ -3,7 +3,7 @@
 use diesel::dsl::{exists, not};
 use diesel::prelude::*;
 
-use super::{Fence, call, hold};
+use super::{Fence, call, hold, turn};
 use crate::model::{Boot, JobState, Micros};
 use crate::store::provisioning::job::Attempt;
 use crate::store::provisioning::node as lives;
@@ -25,12 +25,61 @@ pub struct Claim {
     pub crashes: i32,
 }
 
-/// Becomes the owner of a job that has none, or whose owner is dead. A queued job that is paused is not claimed, unless
-/// its cancel was asked; it is put by until the pause is over.
+/// Becomes the owner of a job that has none, or whose owner is dead. A queued job that is paused, or that a limit of its
+/// account leaves no room for, is not claimed, unless its cancel was asked; it is put by until the pause is over, or there
+/// is room.
 ///
 /// # Errors
 /// What the database reports.
 pub fn claim(connection: &mut AnyConnection, claim: &Claim) -> QueryResult<bool> {
+    claim_calling(connection, claim, &mut Vec::new())
+}
+
+/// The same; `called` gets the jobs that may begin because of it.
+///
+/// # Errors
+/// What the database reports.
+pub fn claim_calling(
+    connection: &mut AnyConnection,
+    claim: &Claim,
+    called: &mut Vec<String>,
+) -> QueryResult<bool> {
+    if own(connection, claim, Gate::Open)? {
+        return Ok(true);
+    }
+    // The commit of this very claim was unknown and it runs again: as wanted means it was mine.
+    let mine = job::table
+        .filter(job::uid.eq(claim.seen.job.to_string()))
+        .filter(job::epoch.eq(claim.seen.epoch.0 + 1))
+        .filter(job::owner.eq(claim.boot.to_string()));
+    if diesel::select(exists(mine)).get_result(connection)? {
+        return Ok(true);
+    }
+    if claim.from != JobState::Queued {
+        return Ok(false);
+    }
+    let Some(asker) = hold::hold(connection, claim.seen)? else {
+        turn::leave(connection, &claim.seen.job.to_string(), called)?;
+        return Ok(false);
+    };
+    let turn::Asked::May(account) = turn::ask(connection, &asker, called)? else { return Ok(false) };
+    let claimed = own(connection, claim, Gate::Limited)?;
+    if claimed {
+        turn::begun(connection, &account, &asker, called)?;
+    }
+    Ok(claimed)
+}
+
+/// Who may pass from the queue.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Gate {
+    /// Jobs that no limit counts.
+    Open,
+    /// A job whose limits were asked in this item.
+    Limited,
+}
+
+fn own(connection: &mut AnyConnection, claim: &Claim, gate: Gate) -> QueryResult<bool> {
     let now = connection.now()?.0;
     let boot = claim.boot.to_string();
     let dead = node::table.filter(node::state.eq(lives::DEAD)).select(node::boot.nullable());
@@ -52,30 +101,21 @@ pub fn claim(connection: &mut AnyConnection, claim: &Claim) -> QueryResult<bool>
         job::changed_at.eq(now),
         job::version.eq(job::version + 1),
     );
-    let rows = match claim.from {
-        // Only a first claim finds a job queued.
-        JobState::Queued => {
+    // Only a first claim finds a job queued.
+    let rows = match (claim.from, gate) {
+        (JobState::Queued, Gate::Open) => {
             let first = (taken, job::claimed_at.eq(Some(now)));
-            let let_go = job::cancel_by.is_not_null().or(not(hold::is_paused()));
+            let held = hold::is_paused().or(turn::is_limited());
+            let let_go = job::cancel_by.is_not_null().or(not(held));
             Prepared(diesel::update(free.filter(let_go)).set(first)).execute(connection)?
+        }
+        (JobState::Queued, Gate::Limited) => {
+            let first = (taken, job::claimed_at.eq(Some(now)), job::limited.eq(true));
+            diesel::update(free.filter(not(hold::is_paused()))).set(first).execute(connection)?
         }
         _ => Prepared(diesel::update(free).set(taken)).execute(connection)?,
     };
-    if rows == 1 {
-        return Ok(true);
-    }
-    // The commit of this very claim was unknown and it runs again: as wanted means it was mine.
-    let mine = job::table
-        .filter(job::uid.eq(claim.seen.job.to_string()))
-        .filter(job::epoch.eq(claim.seen.epoch.0 + 1))
-        .filter(job::owner.eq(&boot));
-    if diesel::select(exists(mine)).get_result(connection)? {
-        return Ok(true);
-    }
-    if claim.from == JobState::Queued {
-        hold::hold(connection, claim.seen)?;
-    }
-    Ok(false)
+    Ok(rows == 1)
 }
 
 /// A claim and the attempt that begins the work, in one item. False when the claim stands and the attempt does not,
@@ -87,8 +127,9 @@ pub fn claim_and_open(
     connection: &mut AnyConnection,
     claimed: &Claim,
     attempt: &Attempt,
+    called: &mut Vec<String>,
 ) -> QueryResult<Option<bool>> {
-    if !claim(connection, claimed)? {
+    if !claim_calling(connection, claimed, called)? {
         return Ok(None);
     }
     // The claim is the guard: owner, epoch and state are its own. What it does not ask for is a cancel.

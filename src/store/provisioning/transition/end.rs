@@ -6,8 +6,9 @@ use diesel::prelude::*;
 use super::wait::{Waiting, park};
 use super::{Fence, may_act};
 use crate::model::{
-    AccountId, AttemptOutcome, Boot, CustomerId, JobState, JobUid, Micros, RegionId, ServerId, ServerStatus,
+    AccountId, AttemptOutcome, Boot, CustomerId, JobId, JobState, JobUid, Micros, RegionId, ServerId, ServerStatus,
 };
+use crate::store::provisioning::job::Job;
 use crate::store::provisioning::schema::{attempt, job, obligation, watch};
 use crate::store::provisioning::server::{self, Seen};
 use crate::store::provisioning::{agent, insert_new};
@@ -32,6 +33,23 @@ pub struct End {
     pub seen: Option<Seen>,
     /// What may still turn up.
     pub obligation: Option<Obligation>,
+    /// Whom its end concerns.
+    pub kin: Kin,
+}
+
+/// Whom the end of a job concerns, as its row said when it was read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kin {
+    /// Whether a limit of its account counts it.
+    pub limited: bool,
+    /// The group it is a child of.
+    pub parent: Option<JobId>,
+}
+
+impl From<&Job> for Kin {
+    fn from(job: &Job) -> Self {
+        Self { limited: job.limited, parent: job.parent }
+    }
 }
 
 /// Something that may still turn up at a cloud after a job ended.

@@ -6,13 +6,14 @@ use diesel::prelude::*;
 use diesel::sql_types::Bool;
 
 use super::Fence;
+use super::turn::Asker;
 use crate::model::{CustomerId, JobState};
 use crate::store::AnyConnection;
 use crate::store::provisioning::pause::{self as pauses, PauseRow};
 use crate::store::provisioning::schema::{job, pause};
 
 type Backend = <AnyConnection as Connection>::Backend;
-type Cond = Box<dyn BoxableExpression<job::table, Backend, SqlType = Bool>>;
+pub(super) type Cond = Box<dyn BoxableExpression<job::table, Backend, SqlType = Bool>>;
 
 /// Machine code of a job that a pause holds.
 const PAUSE: &str = "pause";
@@ -30,7 +31,7 @@ pub(super) fn is_paused() -> Cond {
 }
 
 /// A queued job that nobody owns and nobody wants cancelled: what may be put by, and what is woken.
-fn resting() -> Cond {
+pub(super) fn resting() -> Cond {
     Box::new(
         job::ended_at
             .is_null()
@@ -40,19 +41,19 @@ fn resting() -> Cond {
     )
 }
 
-/// Puts a job by whose claim was refused, if something holds it; it says what.
-pub(super) fn hold(connection: &mut AnyConnection, seen: Fence) -> QueryResult<()> {
+/// Puts a job by whose claim was refused, if a pause holds it; it says which. A job that no pause holds is told.
+pub(super) fn hold(connection: &mut AnyConnection, seen: Fence) -> QueryResult<Option<Asker>> {
     let mine = job::table.filter(job::uid.eq(seen.job.to_string()).and(job::epoch.eq(seen.epoch.0)));
-    let found: Option<(i64, String, i64)> = mine
+    let found: Option<(i64, Asker)> = mine
         .filter(resting())
-        .select((job::customer, job::kind, job::account))
+        .select((job::customer, (job::uid, job::account, job::kind, job::priority, job::id)))
         .first(connection)
         .optional()?;
-    let Some((customer, kind, account)) = found else { return Ok(()) };
+    let Some((customer, asker)) = found else { return Ok(None) };
     let all = pauses::list(connection, CustomerId(customer))?;
-    match all.iter().find(|pause| pause.holds(&kind, account)) {
-        Some(pause) => put_by(connection, seen, (PAUSE, &pause.why())),
-        None => Ok(()),
+    match all.iter().find(|pause| pause.holds(&asker.kind, asker.account)) {
+        Some(pause) => put_by(connection, seen, (PAUSE, &pause.why())).map(|()| None),
+        None => Ok(Some(asker)),
     }
 }
 

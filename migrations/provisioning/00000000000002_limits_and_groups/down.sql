@@ -1,0 +1,5 @@
+ALTER TABLE job DROP COLUMN limited;
+ALTER TABLE job DROP COLUMN parent;
+DROP TABLE child;
+DROP TABLE turn;
+DROP TABLE job_limit;
