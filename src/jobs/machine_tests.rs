@@ -10,7 +10,7 @@ use super::steps::{UNDO, step_of};
 use super::timeline::samples;
 use crate::cloud::TokenClass;
 use crate::model::{
-    AttemptOutcome, Boot, CommandParams, ErrorClass, JobKind, JobParams, JobState, JobUid, Micros,
+    AttemptOutcome, Boot, CommandParams, ErrorClass, GroupParams, JobKind, JobParams, JobState, JobUid, Micros,
     NoopParams, ServerId, ServerParams, Verdict, WatchKind,
 };
 use crate::store::provisioning::job::{Evidence, History};
@@ -37,6 +37,12 @@ fn params(kind: JobKind) -> JobParams {
     let moved = ServerParams { server: ServerId(7), reason: String::new() };
     match kind {
         JobKind::Noop => JobParams::Noop(NoopParams::default()),
+        JobKind::Group => JobParams::Group(GroupParams {
+            children: 3,
+            together: None,
+            stop_on_failure: false,
+            retry_of: None,
+        }),
         JobKind::TerminateServer => JobParams::TerminateServer(moved),
         JobKind::StartServer => JobParams::StartServer(moved),
         JobKind::StopServer => JobParams::StopServer(moved),

@@ -14,6 +14,10 @@ mod reader;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
+mod group_tests;
+#[cfg(test)]
+mod limit_tests;
+#[cfg(test)]
 mod tests;
 mod url;
 mod writer;

@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use super::keeper::Break;
 use super::provisioning::accept::{self, Accepted, Entry, IdemKey, Submit};
 use super::provisioning::schema::{idem, job as jobs, setting};
-use super::provisioning::transition::{self, Claim, End, Fence, Waiting};
+use super::provisioning::transition::{self, Claim, End, Fence, Kin, Waiting};
 use super::provisioning::{job, node};
 use super::testing::{Bed, on_both};
 use super::{Error, PROVISIONING, Settings, Store};
@@ -280,6 +280,7 @@ fn end_of(job: JobUid, epoch: i64, state: JobState) -> End {
         server: None,
         seen: None,
         obligation: None,
+        kin: Kin::default(),
     }
 }
 

@@ -127,7 +127,14 @@ pub async fn run(args: &Args, out: &mut dyn Write) -> Result<u8, Error> {
     match &args.command {
         Command::Submit(submit) => return submit::run(&client, submit, as_json, out).await,
         Command::List(list) => show(show::list)(out, &client.get(&list.path()).await?)?,
-        Command::Show { id } => show(show::job)(out, &client.get(&format!("/api/v1/jobs/{id}")).await?)?,
+        Command::Show { id } => {
+            let job = client.get(&format!("/api/v1/jobs/{id}")).await?;
+            show(show::job)(out, &job)?;
+            if !as_json && job.get("children").is_some() {
+                let children = client.get(&format!("/api/v1/jobs?q=parent%3A{id}&limit=500")).await?;
+                show::children(out, &children)?;
+            }
+        }
         Command::Why { id } => {
             show(show::sentence)(out, &client.get(&format!("/api/v1/jobs/{id}/why")).await?)?;
         }

@@ -47,6 +47,50 @@ enum What {
     Stop(Server),
     /// Freeze a server
     Pause(Server),
+    /// Many jobs as one: accepted as a whole, ended when all of them have ended
+    Group(Group),
+}
+
+#[derive(Debug, clap::Args)]
+struct Group {
+    /// File with a JSON list of jobs, each {"kind": ..., "params": {...}}, or one such object a line; - reads standard input
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// How many of them may be open at the same time; all where absent
+    #[arg(long, value_name = "N")]
+    together: Option<u16>,
+    /// Begin no further one after one has not ended complete
+    #[arg(long)]
+    stop_on_failure: bool,
+    /// In words
+    #[arg(long, default_value = "")]
+    note: String,
+}
+
+impl Group {
+    fn params(&self) -> Result<Value, Error> {
+        let file = |source| Error::File { what: "jobs", path: self.file.clone(), source };
+        let text = if self.file.as_os_str() == "-" {
+            std::io::read_to_string(std::io::stdin().lock())
+        } else {
+            std::fs::read_to_string(&self.file)
+        };
+        let children = jobs_in(&text.map_err(file)?).map_err(|e| file(e.into()))?;
+        Ok(json!({
+            "children": children,
+            "together": self.together,
+            "stopOnFailure": self.stop_on_failure,
+            "note": self.note,
+        }))
+    }
+}
+
+/// A list of jobs, or jobs one after another.
+fn jobs_in(text: &str) -> Result<Vec<Value>, serde_json::Error> {
+    if text.trim_start().starts_with('[') {
+        return serde_json::from_str(text);
+    }
+    serde_json::Deserializer::from_str(text).into_iter().collect()
 }
 
 #[derive(Debug, clap::Args)]
@@ -113,6 +157,7 @@ impl Args {
             What::Start(server) => ("start-server", server.params()),
             What::Stop(server) => ("stop-server", server.params()),
             What::Pause(server) => ("pause-server", server.params()),
+            What::Group(group) => ("group", group.params()?),
         };
         Ok(json!({ "kind": kind, "params": params }))
     }
@@ -188,6 +233,24 @@ mod tests {
         {
             assert_eq!(body(&[word, "7"])["kind"], kind);
         }
+    }
+
+    #[test]
+    fn a_group_is_read_from_a_list_or_from_lines() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let job = json!({"kind": "noop", "params": {"note": "a"}});
+        for text in [format!("[{job}, {job}]"), format!("{job}\n{job}\n")] {
+            let file = folder.path().join("jobs.json");
+            std::fs::write(&file, text).expect("written");
+            let name = file.to_str().expect("text");
+            assert_eq!(
+                body(&["group", name, "--together", "3", "--stop-on-failure"]),
+                json!({"kind": "group", "params":
+                    {"children": [job, job], "together": 3, "stopOnFailure": true, "note": ""}})
+            );
+        }
+        let words = ["submit", "group", "/nowhere/jobs.json"];
+        assert!(Line::try_parse_from(words).expect("a line").submit.body().is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::super::client::{Client, Error};
@@ -74,6 +74,8 @@ struct Watch<'a> {
     last: Option<String>,
     seen: HashSet<String>,
     state: String,
+    /// What was said last of how far it is.
+    far: String,
 }
 
 /// Shows a job's timeline until it has ended, and says what the process ends with.
@@ -91,6 +93,7 @@ pub(super) async fn run(
         last: None,
         seen: HashSet::new(),
         state: "open".to_owned(),
+        far: String::new(),
     };
     let Some(limit) = timeout else { return watch.follow(out).await };
     let until = Instant::now() + limit;
@@ -152,7 +155,10 @@ impl Watch<'_> {
                     self.entry(&data, out)?;
                 }
             }
-            "job" => self.state = text(&data, "state"),
+            "job" => {
+                self.state = text(&data, "state");
+                self.progress(&data, out)?;
+            }
             "end" => {
                 let state = text(&data, "state");
                 if self.as_json {
@@ -163,6 +169,18 @@ impl Watch<'_> {
             _ => {}
         }
         Ok(None)
+    }
+
+    /// How far a group is, each time that changes.
+    fn progress(&mut self, job: &Value, out: &mut dyn Write) -> Result<(), Error> {
+        let Some(why) = job.get("why").filter(|why| text(why, "code") == "verdict-children") else { return Ok(()) };
+        let far = text(why, "text");
+        if self.far != far {
+            self.far.clone_from(&far);
+            let entry = json!({ "at": job.get("changedAt"), "what": "progress", "text": far, "detail": null });
+            self.entry(&entry, out)?;
+        }
+        Ok(())
     }
 
     fn entry(&self, entry: &Value, out: &mut dyn Write) -> Result<(), Error> {

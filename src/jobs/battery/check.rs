@@ -5,9 +5,9 @@ use crate::cloud::{Provider as _, TokenClass};
 use crate::jobs::machine;
 use crate::jobs::request;
 use crate::jobs::steps::{Effect, UNDO, step_of};
-use crate::model::{AttemptOutcome, JobKind, JobState, ServerStatus, Verdict};
+use crate::model::{AttemptOutcome, JobKind, JobState, Rollup, ServerStatus, Verdict};
 use crate::store::provisioning::agent;
-use crate::store::provisioning::job::History;
+use crate::store::provisioning::job::{self, History};
 use crate::store::provisioning::schema::obligation;
 use crate::store::provisioning::server;
 use diesel::prelude::*;
@@ -26,9 +26,27 @@ pub(super) async fn check(world: &World, ended: &History, label: &str) {
     same_bytes(ended, label);
     effects(world, ended, label);
     leftovers(world, ended, label).await;
+    if job.params.kind() == JobKind::Group {
+        group(world, ended, label).await;
+    }
     if let Some(id) = job.params.server() {
         resource(world, ended, (id, label)).await;
     }
+}
+
+/// A group ends after its children, and never better than the worst of them.
+async fn group(world: &World, ended: &History, label: &str) {
+    let mut rollup = Rollup::default();
+    for uid in world.family(ended.job.uid).await.into_iter().filter(|uid| *uid != ended.job.uid) {
+        let row = world.store.read(move |c| job::by_uid(c, uid)).await.expect("a read").expect("a child");
+        let state: JobState = row.state.parse().expect("a state");
+        assert!(row.ended_at.is_some_and(|at| Some(at) <= ended.job.ended_at.map(|at| at.0)), "{label}: {row:?}");
+        rollup.add(state, 1);
+    }
+    let worst = rollup.worst();
+    assert_eq!(Rollup::worse(worst, ended.job.state), ended.job.state, "{label}: greener than {rollup}");
+    let said = ended.job.message.as_deref().unwrap_or_default();
+    assert!(said.ends_with(&rollup.to_string()), "{label}: {said} of {rollup}");
 }
 
 fn complete(ended: &History, label: &str) {
@@ -66,10 +84,10 @@ fn effects(world: &World, ended: &History, label: &str) {
             let id = ended.attempts.iter().map(|a| a.token.clone()).next();
             truth.effects.iter().filter(|(_, of)| Some(of) == id.as_ref()).collect()
         }
-        Effect::Nothing => Vec::new(),
+        Effect::Nothing | Effect::Children => Vec::new(),
     };
     assert!(mine.len() <= 1, "{label}: more than one effect: {mine:?}");
-    if job.state == JobState::Complete && job.params.kind() != JobKind::Noop {
+    if job.state == JobState::Complete && !matches!(job.params.kind(), JobKind::Noop | JobKind::Group) {
         assert_eq!(mine.len(), 1, "{label}: complete without its effect");
     }
     if job.state == JobState::Failed && step_of(job.params.kind()).effect != Effect::Create {

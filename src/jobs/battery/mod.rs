@@ -40,9 +40,10 @@ async fn settle(world: &World, uid: JobUid, fault: Option<(u32, Fault)>) -> Hist
     let by_actor = matches!(fault, Some((_, Fault::Panic)));
     let mut ports = world.life().await;
     world.script.begin(fault);
+    let jobs = world.family(uid).await;
     for _ in 0..ROUNDS {
         let killed = tokio::select! {
-            () = run(&ports, uid, by_actor) => false,
+            () = run_all(&ports, &jobs, by_actor) => false,
             () = world.script.dead.notified() => true,
             () = cancels(world, uid) => false,
         };
@@ -53,13 +54,26 @@ async fn settle(world: &World, uid: JobUid, fault: Option<(u32, Fault)>) -> Hist
         if now.job.ended_at.is_some() {
             return now;
         }
-        if !look(world, &now).await
-            && let Some(due) = now.job.due_at
-        {
+        let (mut news, mut due) = (false, None);
+        for job in &jobs {
+            let now = history(world, *job).await;
+            if now.job.ended_at.is_none() {
+                news |= look(world, &now).await;
+                due = [due, now.job.due_at].into_iter().flatten().min();
+            }
+        }
+        if let Some(due) = due.filter(|_| !news) {
             world.script.advance_to(due);
         }
     }
     panic!("it never ends: {:#?}", history(world, uid).await);
+}
+
+/// A group's children, then the group; of any other job the job.
+async fn run_all(ports: &Ports, jobs: &[JobUid], by_actor: bool) {
+    for job in jobs {
+        run(ports, *job, by_actor).await;
+    }
 }
 
 async fn run(ports: &Ports, uid: JobUid, by_actor: bool) {
@@ -94,6 +108,8 @@ async fn look(world: &World, now: &History) -> bool {
     };
     let (verdict, raw) = match watch.kind {
         WatchKind::Noop => (Verdict::Reached, String::new()),
+        // Its children's ends say it, nobody else.
+        WatchKind::Children => return false,
         WatchKind::Guest => match guest(world, &watch).await {
             true => (Verdict::Reached, String::new()),
             false => return false,

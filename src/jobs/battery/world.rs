@@ -16,13 +16,15 @@ use crate::jobs::ports::{
 };
 use crate::jobs::{Changes, SqlStore};
 use crate::model::{
-    AccountId, Boot, CommandParams, CustomerId, DataCenterId, ErrorClass, ImageId, JobId, JobKind, JobParams,
+    AccountId, Boot, CommandParams, CustomerId, DataCenterId, ErrorClass, GroupParams, ImageId, JobId, JobKind, JobParams,
     JobUid, LaunchParams, NoopParams, ProductId, RegionId, ServerId, ServerParams, ServerStatus, Uid,
+    WatchUid,
 };
 use crate::mq::{Announce, Nudge, Queue, Topic};
 use crate::ops::Metrics;
 use crate::store::provisioning::accept::{self, Entry, Submit};
-use crate::store::provisioning::job::History;
+use crate::store::provisioning::group;
+use crate::store::provisioning::job::{self, History};
 use crate::store::provisioning::sequence::{Sequence, Sequencer};
 use crate::store::provisioning::server::{self, ServerRow};
 use crate::store::provisioning::{agent, node, seed, transition};
@@ -243,6 +245,7 @@ impl World {
     /// Accepts a job of this kind.
     pub(super) async fn submit(&self, kind: JobKind) -> JobUid {
         let server = match kind {
+            JobKind::Group => return self.group(3, Some(2)).await,
             JobKind::Noop | JobKind::LaunchServer => None,
             _ => Some(self.server_for(kind).await),
         };
@@ -255,8 +258,38 @@ impl World {
     }
 
     async fn accept(&self, kind: JobKind, server: Option<ServerId>) -> JobUid {
+        let submit = self.wish(params_of(kind, server.unwrap_or(ServerId(0))), server).await;
+        let uid = submit.uid;
+        self.store.write(move |c| accept::accept(c, &submit)).await.expect("accepted");
+        uid
+    }
+
+    /// Accepts a group of jobs that do nothing.
+    pub(super) async fn group(&self, children: u32, together: Option<u32>) -> JobUid {
+        let params = GroupParams { children, together, stop_on_failure: false, retry_of: None };
+        let group = self.wish(JobParams::Group(params), None).await;
+        let mut jobs = Vec::new();
+        for _ in 0..children {
+            jobs.push(self.wish(JobParams::Noop(NoopParams::default()), None).await);
+        }
+        let (uid, watch) = (group.uid, WatchUid::random());
+        self.store.write(move |c| group::accept(c, &group, &jobs, watch)).await.expect("accepted");
+        uid
+    }
+
+    /// The children of a group, then the group; of any other job the job.
+    pub(super) async fn family(&self, uid: JobUid) -> Vec<JobUid> {
+        let found = self.store.read(move |c| {
+            let row = job::by_uid(c, uid)?.expect("the job");
+            group::children(c, row.id, group::Which::All, 1000)
+        });
+        let children = found.await.expect("a read");
+        children.iter().map(|row| row.uid.parse().expect("a uid")).chain([uid]).collect()
+    }
+
+    async fn wish(&self, params: JobParams, server: Option<ServerId>) -> Submit {
         let (uid, id) = (JobUid::random(), self.sequencer.next(Sequence::Job).await.expect("a number"));
-        let submit = Submit {
+        Submit {
             entry: Entry {
                 customer: seed::CUSTOMER,
                 access_key: "AK".into(),
@@ -269,15 +302,13 @@ impl World {
             id: JobId(id),
             account: seed::ACCOUNT,
             person: seed::ADMIN,
-            params: params_of(kind, server.unwrap_or(ServerId(0))),
-            description: kind.to_string(),
+            description: params.kind().to_string(),
+            params,
             priority: 0,
             delay: Duration::ZERO,
             limit: Duration::from_secs(600),
             server,
-        };
-        self.store.write(move |c| accept::accept(c, &submit)).await.expect("accepted");
-        uid
+        }
     }
 }
 
@@ -321,7 +352,7 @@ pub(super) fn server_row(id: i64, shown: &crate::cloud::Machine) -> ServerRow {
 fn params_of(kind: JobKind, server: ServerId) -> JobParams {
     let moved = ServerParams { server, reason: String::new() };
     match kind {
-        JobKind::Noop => JobParams::Noop(NoopParams::default()),
+        JobKind::Noop | JobKind::Group => JobParams::Noop(NoopParams::default()),
         JobKind::TerminateServer => JobParams::TerminateServer(moved),
         JobKind::StartServer => JobParams::StartServer(moved),
         JobKind::StopServer => JobParams::StopServer(moved),

@@ -6,7 +6,7 @@
 use diesel::prelude::*;
 
 use super::{End, Fence, turn, verdict};
-use crate::model::{Boot, CustomerId, GroupParams, JobParams, JobState, JobUid, Micros, Rollup, WatchKind, WatchUid};
+use crate::model::{Boot, CustomerId, GroupParams, JobParams, JobState, JobUid, Micros, WatchKind, WatchUid};
 use crate::store::AnyConnection;
 use crate::store::provisioning::corrupt;
 use crate::store::provisioning::group::{self, WAITS_TURN};
