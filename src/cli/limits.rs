@@ -143,10 +143,9 @@ fn what(limit: &Value) -> String {
         let (starts, seconds) = (text(rate, "starts"), text(rate, "seconds"));
         format!("{starts} starts in {seconds} s, {} at once", text(rate, "burst"))
     });
-    let learned = limit
-        .get("learned")
-        .filter(|learned| learned.is_object())
-        .map(|learned| format!("{} for now: throttled {}", text(learned, "text"), text(learned, "throttledAt")));
+    let learned = limit.get("learned").filter(|learned| learned.is_object()).map(|learned| {
+        format!("{} for now: throttled {}", text(learned, "text"), text(learned, "throttledAt"))
+    });
     let all: Vec<String> = [together, rate, learned].into_iter().flatten().collect();
     if all.is_empty() { "nothing".to_owned() } else { all.join("; ") }
 }
@@ -161,7 +160,15 @@ fn list(out: &mut dyn Write, answer: &Value) -> Result<(), Error> {
         .iter()
         .map(|limit| {
             let used = |field| text(limit, field);
-            vec![used("account"), used("kind"), what(limit), used("atWork"), used("waiting"), used("by"), used("reason")]
+            vec![
+                used("account"),
+                used("kind"),
+                what(limit),
+                used("atWork"),
+                used("waiting"),
+                used("by"),
+                used("reason"),
+            ]
         })
         .collect();
     Ok(table::write(out, &["ACCOUNT", "KIND", "LIMIT", "AT WORK", "WAITING", "BY", "REASON"], &rows)?)
@@ -211,7 +218,8 @@ mod tests {
         let mut out = Vec::new();
         list(&mut out, &answer).expect("memory");
         let shown = String::from_utf8(out).expect("text");
-        let told = "at most 4 at work together; 10 starts in 60 s, 1 at once; 2 calls a second for now: throttled t";
+        let told =
+            "at most 4 at work together; 10 starts in 60 s, 1 at once; 2 calls a second for now: throttled t";
         assert!(shown.starts_with("ACCOUNT  KIND") && shown.contains(told), "{shown}");
         assert_eq!(of_account(answer.clone(), Some(301))["limits"].as_array().map(Vec::len), Some(1));
         assert_eq!(whose(&answer["limits"][1]), "noop of account 301");

@@ -10,8 +10,8 @@ use super::steps::{UNDO, step_of};
 use super::timeline::samples;
 use crate::cloud::TokenClass;
 use crate::model::{
-    AttemptOutcome, Boot, CommandParams, ErrorClass, GroupParams, JobKind, JobParams, JobState, JobUid, Micros,
-    NoopParams, ServerId, ServerParams, Verdict, WatchKind,
+    AttemptOutcome, Boot, CommandParams, ErrorClass, GroupParams, JobKind, JobParams, JobState, JobUid,
+    Micros, NoopParams, ServerId, ServerParams, Verdict, WatchKind,
 };
 use crate::store::provisioning::job::{Evidence, History};
 

@@ -107,6 +107,15 @@ pub enum Change {
         /// Why.
         why: &'static str,
     },
+    /// Begins another round of its step, because what the last one did was seen not to last.
+    NextTry {
+        /// Job and epoch.
+        fence: Fence,
+        /// The round that is over.
+        from: i32,
+        /// Why.
+        why: String,
+    },
     /// Says that taking back begins.
     BeginUndo {
         /// Job and epoch.

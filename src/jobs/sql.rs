@@ -104,6 +104,7 @@ fn job_of(change: &Change) -> JobUid {
         | Change::Wait { fence, .. }
         | Change::Quarantine { fence, .. }
         | Change::CallOff { fence, .. }
+        | Change::NextTry { fence, .. }
         | Change::BeginUndo { fence, .. } => fence.job,
         Change::Close(close) => close.fence.job,
         Change::End(end) => end.fence.job,
@@ -190,12 +191,7 @@ fn place(c: &mut AnyConnection, id: AccountId, within: Option<RegionId>) -> Quer
     Ok(name.map(|region| Place { account_number, credential, cloud: CloudId(cloud), region }))
 }
 
-fn apply(
-    c: &mut AnyConnection,
-    boot: Boot,
-    change: &Change,
-    called: &mut Called,
-) -> QueryResult<Applied> {
+fn apply(c: &mut AnyConnection, boot: Boot, change: &Change, called: &mut Called) -> QueryResult<Applied> {
     let done = |stored: bool| if stored { Applied::Done } else { Applied::Fenced };
     match change {
         Change::Claim { claim, open } => {
@@ -241,6 +237,7 @@ fn apply(
             }
             Ok(done(stored))
         }
+        Change::NextTry { fence, from, why } => transition::next_try(c, *fence, *from, why).map(done),
         Change::BeginUndo { fence, why } => transition::begin_undo(c, *fence, boot, why).map(done),
         Change::End(end) => {
             let stored = transition::end(c, end)?;

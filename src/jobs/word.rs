@@ -19,7 +19,8 @@ pub fn by_word(history: &History, state: JobState, (who, reason): (&str, &str), 
     let job = &history.job;
     let step = step_of(job.params.kind());
     let complete = state == JobState::Complete;
-    if complete && (step.effect == Effect::Create && job.server.is_none() || step.effect == Effect::Children) {
+    if complete && (step.effect == Effect::Create && job.server.is_none() || step.effect == Effect::Children)
+    {
         return None;
     }
     let server = job.server.or_else(|| job.params.server());

@@ -74,7 +74,9 @@ impl Nudge {
         match self {
             Self::Job(_) | Self::Cancel(_) => Topic::Jobs,
             Self::Watch(WatchKind::Cloud, _) => Topic::Watches,
-            Self::Watch(WatchKind::Guest | WatchKind::Noop | WatchKind::Children, _) | Self::Reported(_) => Topic::Work,
+            Self::Watch(WatchKind::Guest | WatchKind::Noop | WatchKind::Children, _) | Self::Reported(_) => {
+                Topic::Work
+            }
             Self::Guest(_) => Topic::Guests,
         }
     }

@@ -9,6 +9,8 @@ mod cron;
 mod directory;
 mod error;
 mod groups;
+#[cfg(test)]
+mod limit_tests;
 mod limits;
 mod node;
 mod pauses;

@@ -117,7 +117,7 @@ impl Handler<Break> for RegistryActor {
 
 pub(super) struct House {
     pub(super) store: Store,
-    registry: Registry,
+    pub(super) registry: Registry,
     mailbox: Mailbox<RegistryActor>,
     supervisor: Supervisor,
     _bed: Option<Bed>,
@@ -237,7 +237,7 @@ impl House {
     }
 
     /// Waits until the row is as wanted.
-    async fn until(&self, uid: JobUid, what: &str, holds: impl Fn(&JobRow) -> bool) -> JobRow {
+    pub(super) async fn until(&self, uid: JobUid, what: &str, holds: impl Fn(&JobRow) -> bool) -> JobRow {
         let limit = Instant::now() + Duration::from_secs(30);
         loop {
             let row = self.store.read(move |c| job::by_uid(c, uid)).await.expect("a read").expect("the job");
@@ -249,7 +249,7 @@ impl House {
         }
     }
 
-    async fn effect_known(&self, uid: JobUid) {
+    pub(super) async fn effect_known(&self, uid: JobUid) {
         self.until(uid, "it waits for its verdict", |row| row.state == "awaiting" && row.owner.is_none())
             .await;
     }
@@ -386,7 +386,7 @@ impl House {
         assert!(made.id == id && made.made_at > 0);
     }
 
-    async fn row(&self, uid: JobUid) -> JobRow {
+    pub(super) async fn row(&self, uid: JobUid) -> JobRow {
         self.store.read(move |c| job::by_uid(c, uid)).await.expect("a read").expect("the job")
     }
 

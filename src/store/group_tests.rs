@@ -113,7 +113,10 @@ async fn the_last_child_to_end_writes_the_verdict_on_whichever_node(bed: Bed) {
         assert_eq!(seen, [(Verdict::Unknown, "2 complete, 1 failed, 1 outcome unknown")]);
         let raw: serde_json::Value = serde_json::from_str(&history.evidence[0].raw).expect("JSON");
         assert_eq!(raw["notComplete"].as_array().map(Vec::len), Some(2), "{raw}");
-        assert_eq!((&raw["notComplete"][0]["id"], &raw["notComplete"][0]["state"]), (&number(2).0.into(), &"failed".into()));
+        assert_eq!(
+            (&raw["notComplete"][0]["id"], &raw["notComplete"][0]["state"]),
+            (&number(2).0.into(), &"failed".into())
+        );
         assert!(history.watches[0].done_at.is_some());
         let needs = house.store().read(|c| transition::needing_an_actor(c, 100)).await.expect("a read");
         assert!(needs.contains(&family.group.uid.to_string()), "the sweep finds it without a nudge");
@@ -181,13 +184,8 @@ async fn a_cancel_of_the_group_is_one_of_its_open_children(bed: Bed) {
     let fence = Fence { job: uid, epoch: Epoch(1) };
     let claimed = house.store().write(move |c| {
         let seen = Fence { job: uid, epoch: Epoch(0) };
-        let claim = transition::Claim {
-            seen,
-            from: JobState::Awaiting,
-            to: JobState::Awaiting,
-            boot,
-            crashes: 0,
-        };
+        let claim =
+            transition::Claim { seen, from: JobState::Awaiting, to: JobState::Awaiting, boot, crashes: 0 };
         assert!(transition::claim(c, &claim)?);
         transition::call_off(c, (fence, boot), "ann", ("cancel-sent", "w"))
     });
@@ -202,7 +200,8 @@ async fn ends_of_which_a_crash_told_nobody_are_found_by_the_sweep(bed: Bed) {
     let house = House::new(bed).await;
     let family = Family::of(3, Some(1), false);
     family.accepted(&house).await.expect("accepted");
-    let unfinished = || async { house.store().read(|c| transition::unfinished_groups(c, 10)).await.expect("a read") };
+    let unfinished =
+        || async { house.store().read(|c| transition::unfinished_groups(c, 10)).await.expect("a read") };
     let mend = || async {
         let mended = house.store().write(|c| {
             let mut called = Vec::new();
@@ -221,8 +220,7 @@ async fn ends_of_which_a_crash_told_nobody_are_found_by_the_sweep(bed: Bed) {
         mend().await;
     }
     assert!(unfinished().await.is_empty(), "it has its verdict");
-    let rows: i64 =
-        house.store().read(|c| evidence::table.count().get_result(c)).await.expect("a count");
+    let rows: i64 = house.store().read(|c| evidence::table.count().get_result(c)).await.expect("a count");
     assert_eq!(rows, 1, "however often it was mended");
     let open = house.store().read(|c| watch::open(c, crate::model::WatchKind::Children, 10)).await;
     assert!(open.expect("a read").is_empty());

@@ -7,16 +7,16 @@
 mod check;
 mod connection;
 mod error;
+#[cfg(test)]
+mod group_tests;
 mod handle;
 mod keeper;
+#[cfg(test)]
+mod limit_tests;
 mod prepared;
 mod reader;
 #[cfg(test)]
 pub(crate) mod testing;
-#[cfg(test)]
-mod group_tests;
-#[cfg(test)]
-mod limit_tests;
 #[cfg(test)]
 mod tests;
 mod url;

@@ -253,6 +253,55 @@ fn open_jobs_are_cancelled_waited_for_and_resolved() {
 }
 
 #[test]
+fn limits_hold_jobs_and_groups_end_with_their_children() {
+    let mut site = Site::started(&["--without", "worker"]);
+    let set = line(&site, "limits set 300 --together 1 --rate 100/1s --burst 100 --reason small").ends(0);
+    assert!(set.out.starts_with("account 300: at most 1 at work together; 100 starts in 1 s"), "{}", set.out);
+    let open = || id_of(&line(&site, "jobs submit noop --json").ends(0).json());
+    let (first, second) = (open(), open());
+    wait_until("one works and the other waits for its place", LONG, || {
+        let why = line(&site, &format!("jobs why {second}")).ends(0);
+        why.out.contains("account 300 has 1 of 1 jobs at work; this one is next (limit)")
+    });
+    let listed = line(&site, "limits list --json").ends(0).json();
+    let limit = &listed["limits"][0];
+    assert_eq!(
+        (&limit["atWork"], &limit["waiting"], &limit["reason"]),
+        (&1.into(), &1.into(), &"small".into())
+    );
+    assert!(line(&site, "limits list --account 301").ends(0).out.contains("nothing is limited"));
+    line(&site, &format!("jobs cancel {first}")).ends(0);
+    line(&site, &format!("jobs watch {first} --timeout 60s")).ends(4);
+    wait_until("the next one has the place", LONG, || {
+        line(&site, &format!("jobs why {second} --json")).ends(0).json()["state"] == "awaiting"
+    });
+    line(&site, "limits clear 300").ends(0);
+    line(&site, "limits clear 300").ends(6).says(&["account 300 has no limit"]);
+    site.stop();
+
+    let mut site = Site::started(&[]);
+    let file = site.beside("jobs.json").display().to_string();
+    std::fs::write(&file, r#"[{"kind": "noop"}, {"kind": "noop", "params": {"note": "b"}}]"#)
+        .expect("written");
+    let ran =
+        run(&site, &["jobs", "submit", "group", &file, "--together", "1", "--note", "two", "--wait"]).ends(0);
+    assert!(ran.out.contains("of 2 children have ended") && ran.out.contains("2 complete"), "{}", ran.out);
+    let found = line(&site, "jobs list --kind group --json").ends(0).json();
+    let group = id_of(&found["jobs"][0]);
+    assert_eq!(found["jobs"][0]["description"], "Group of 2 jobs: two");
+    let shown = line(&site, &format!("jobs show {group}")).ends(0);
+    assert!(
+        shown.out.contains("2 of 2 have ended, 2 complete") && shown.out.contains("CHILD"),
+        "{}",
+        shown.out
+    );
+    let children = line(&site, &format!("jobs list --q parent:{group} --json")).ends(0).json();
+    assert_eq!(children["jobs"].as_array().map(Vec::len), Some(2));
+    line(&site, &format!("jobs retry {group}")).ends(1).says(&["nothing to retry"]);
+    site.stop();
+}
+
+#[test]
 fn servers_and_commands_on_their_guests() {
     let site = Site::started(&["--guest-processes", "1"]);
     let launched = run(

@@ -56,7 +56,8 @@ pub(super) fn job(out: &mut dyn Write, job: &Value) -> Result<(), Error> {
     if let Some(children) = job.get("children") {
         writeln!(out, "{:10} {}", "children", progress(children))?;
     }
-    let facts = ["kind", "parent", "server", "resource", "createdAt", "deadline", "endedAt", "cancelBy", "uid"];
+    let facts =
+        ["kind", "parent", "server", "resource", "createdAt", "deadline", "endedAt", "cancelBy", "uid"];
     for fact in facts {
         let value = text(job, fact);
         if value != "-" {
@@ -73,7 +74,17 @@ pub(super) fn job(out: &mut dyn Write, job: &Value) -> Result<(), Error> {
 /// How far a group is.
 fn progress(children: &Value) -> String {
     let mut told = format!("{} of {} have ended", text(children, "ended"), text(children, "total"));
-    let states = ["complete", "failed", "cancelled", "unresolved", "running", "awaiting", "undoing", "quarantined", "queued"];
+    let states = [
+        "complete",
+        "failed",
+        "cancelled",
+        "unresolved",
+        "running",
+        "awaiting",
+        "undoing",
+        "quarantined",
+        "queued",
+    ];
     for state in states {
         if let Some(many) = children.get(state).and_then(Value::as_i64).filter(|many| *many > 0) {
             told.push_str(&format!(", {many} {state}"));
@@ -88,12 +99,17 @@ pub(super) fn children(out: &mut dyn Write, answer: &Value) -> Result<(), Error>
     jobs.sort_by_key(|job| (text(job, "state") == "complete", job.get("id").and_then(Value::as_i64)));
     let rows: Vec<Vec<String>> = jobs
         .iter()
-        .map(|job| vec![text(job, "id"), text(job, "state"), text(job, "kind"), text(job, "description"), why(job)])
+        .map(|job| {
+            vec![text(job, "id"), text(job, "state"), text(job, "kind"), text(job, "description"), why(job)]
+        })
         .collect();
     writeln!(out)?;
     table::write(out, &["CHILD", "STATE", "KIND", "WHAT", "WHY"], &rows)?;
     if answer.get("before").is_some_and(Value::is_i64) {
-        writeln!(out, "there are more: list them with \"dispatcher jobs list --q parent:NUMBER --before ...\"")?;
+        writeln!(
+            out,
+            "there are more: list them with \"dispatcher jobs list --q parent:NUMBER --before ...\""
+        )?;
     }
     Ok(())
 }

@@ -173,11 +173,14 @@ impl Watch<'_> {
 
     /// How far a group is, each time that changes.
     fn progress(&mut self, job: &Value, out: &mut dyn Write) -> Result<(), Error> {
-        let Some(why) = job.get("why").filter(|why| text(why, "code") == "verdict-children") else { return Ok(()) };
+        let Some(why) = job.get("why").filter(|why| text(why, "code") == "verdict-children") else {
+            return Ok(());
+        };
         let far = text(why, "text");
         if self.far != far {
             self.far.clone_from(&far);
-            let entry = json!({ "at": job.get("changedAt"), "what": "progress", "text": far, "detail": null });
+            let entry =
+                json!({ "at": job.get("changedAt"), "what": "progress", "text": far, "detail": null });
             self.entry(&entry, out)?;
         }
         Ok(())

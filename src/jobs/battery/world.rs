@@ -16,9 +16,9 @@ use crate::jobs::ports::{
 };
 use crate::jobs::{Changes, SqlStore};
 use crate::model::{
-    AccountId, Boot, CommandParams, CustomerId, DataCenterId, ErrorClass, GroupParams, ImageId, JobId, JobKind, JobParams,
-    JobUid, LaunchParams, NoopParams, ProductId, RegionId, ServerId, ServerParams, ServerStatus, Uid,
-    WatchUid,
+    AccountId, Boot, CommandParams, CustomerId, DataCenterId, ErrorClass, GroupParams, ImageId, JobId,
+    JobKind, JobParams, JobUid, LaunchParams, NoopParams, ProductId, RegionId, ServerId, ServerParams,
+    ServerStatus, Uid, WatchUid,
 };
 use crate::mq::{Announce, Nudge, Queue, Topic};
 use crate::ops::Metrics;

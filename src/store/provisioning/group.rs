@@ -74,7 +74,8 @@ fn store(c: &mut AnyConnection, group: &Submit, children: &[Submit], watch: Watc
             row.due_at = None;
             WAITS_TURN.clone_into(&mut row.why_code);
             let together = together.unwrap_or_default();
-            row.why = format!("waits for its turn: at most {together} children of group {} are open", group.id);
+            row.why =
+                format!("waits for its turn: at most {together} children of group {} are open", group.id);
         }
         accept::insert(c, new.uid, row)?;
         let kin = (
@@ -105,7 +106,7 @@ pub enum Which {
     NotComplete,
 }
 
-/// Children of a group: those that are not complete first, then by number.
+/// Children of a group, by number.
 ///
 /// # Errors
 /// What the database reports.
@@ -120,6 +121,25 @@ pub fn children(c: &mut AnyConnection, parent: i64, which: Which, limit: i64) ->
         found = found.filter(job::ended_at.is_not_null().and(job::state.ne(JobState::Complete.as_str())));
     }
     found.limit(limit).load(c)
+}
+
+/// Children of a group for its page: those that are not complete first, as many as are asked for.
+///
+/// # Errors
+/// What the database reports.
+pub fn of_page(c: &mut AnyConnection, parent: i64, limit: i64) -> QueryResult<Vec<JobRow>> {
+    let all = || {
+        child::table
+            .inner_join(job::table.on(job::uid.eq(child::job)))
+            .filter(child::parent.eq(parent))
+            .order(child::id.asc())
+            .select(JobRow::as_select())
+    };
+    let complete = JobState::Complete.as_str();
+    let mut found: Vec<JobRow> = all().filter(job::state.ne(complete)).limit(limit).load(c)?;
+    let room = limit - i64::try_from(found.len()).unwrap_or(limit);
+    found.extend(all().filter(job::state.eq(complete)).limit(room).load(c)?);
+    Ok(found)
 }
 
 /// How the children of a group ended that have ended.

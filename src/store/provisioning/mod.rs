@@ -11,6 +11,7 @@ pub mod audit;
 pub mod catalog;
 pub mod figures;
 pub mod group;
+pub mod invariants;
 pub mod job;
 pub mod limit;
 pub mod node;

@@ -14,6 +14,8 @@ use crate::model::{JobState, Micros};
 use crate::ops::{PartState, Recovery, State as PartWord};
 use crate::store::provisioning::figures::{Holder, Timed};
 use crate::store::provisioning::job::{Job, JobRow};
+use crate::store::provisioning::limit::Learned;
+use crate::web::rest::limits::{Used, used};
 use crate::web::{Fault, State};
 
 /// Something that needs a person.
@@ -37,6 +39,18 @@ struct Part {
     note: String,
     /// What that means for jobs, where it is not up.
     effect: &'static str,
+}
+
+/// A limit with its use.
+struct Bound {
+    whose: String,
+    query: String,
+    use_of: String,
+    /// Of a thousand.
+    wide: i64,
+    pace: String,
+    waiting: String,
+    by: String,
 }
 
 struct Life {
@@ -65,6 +79,7 @@ struct Overview {
     parts: Vec<Part>,
     down: Vec<Part>,
     lives: Vec<Life>,
+    limits: Vec<Bound>,
     rows: Vec<Row>,
     newest: i64,
 }
@@ -79,7 +94,9 @@ pub(super) async fn overview(request: HttpRequest, state: web::Data<State>) -> R
         let (_, parts) = state.health.ready();
         let me = Me::of(&visitor, found.now, "overview");
         let may_launch = visitor.principal.can(Action::new(Verb::Create, Resource::Server));
-        let shown = told(&found, (me, may_launch), &parts, state.metrics.last_recovery());
+        let limits = used(&state, customer).await?;
+        let mut shown = told(&found, (me, may_launch), &parts, state.metrics.last_recovery());
+        shown.limits = limits.iter().map(bound).collect();
         Ok(page(StatusCode::OK, &shown)?)
     })
     .await
@@ -108,6 +125,7 @@ fn told(
         sample: words::count(i64::try_from(found.newest.len()).unwrap_or(i64::MAX)),
         lives: found.holders.iter().map(|holder| life(holder, now)).collect(),
         rows: found.jobs.iter().filter_map(row).collect(),
+        limits: Vec::new(),
         newest: found.jobs.first().map_or(0, |job| job.id),
         parts: shown,
         down,
@@ -214,6 +232,27 @@ fn effect(part: &str) -> &'static str {
     }
 }
 
+fn bound(used: &Used) -> Bound {
+    let row = &used.row;
+    let of = if row.kind.is_empty() { String::new() } else { format!(", {}", row.kind) };
+    let kind = if row.kind.is_empty() { String::new() } else { format!(" kind:{}", row.kind) };
+    let set = row.starts.map(|starts| format!("{starts} starts in {} s", row.per_secs.unwrap_or(1)));
+    let learned = row.learned_now(used.now).map(|rate| format!("{} for now: throttled", Learned::told(rate)));
+    let pace: Vec<String> = [set, learned].into_iter().flatten().collect();
+    Bound {
+        whose: words::plain(&format!("account {}{of}", row.account)),
+        query: words::escaped(&format!("account:{} waits:limit{kind}", row.account)),
+        use_of: match row.together {
+            Some(most) => format!("{} of {} at work", words::count(used.at_work), words::count(most.into())),
+            None => format!("{} at work", words::count(used.at_work)),
+        },
+        wide: row.together.map_or(0, |most| (used.at_work * 1000 / i64::from(most.max(1))).clamp(0, 1000)),
+        pace: if pace.is_empty() { "–".to_owned() } else { words::plain(&pace.join("; ")) },
+        waiting: words::count(used.waiting),
+        by: if row.made_by.is_empty() { "learned".to_owned() } else { words::plain(&row.made_by) },
+    }
+}
+
 fn life((node, jobs): &Holder, now: Micros) -> Life {
     let started = Micros(node.started_at);
     Life {
@@ -228,16 +267,31 @@ fn life((node, jobs): &Holder, now: Micros) -> Life {
 
 #[cfg(test)]
 mod tests {
-    use super::{lead, life, part_of};
-    use crate::model::Micros;
+    use super::{bound, lead, life, part_of};
+    use crate::model::{AccountId, CustomerId, Micros};
     use crate::ops::{PartState, State};
+    use crate::store::provisioning::limit::LimitRow;
     use crate::store::provisioning::node::Node;
+    use crate::web::rest::limits::Used;
 
     #[test]
     fn the_sentence_counts_what_is_wrong_first() {
         assert_eq!(lead(0, 0, &[]), "Nothing waits for a person. All parts are up. No job waits.");
         let waiting = [("server-busy".to_owned(), 1200, Some(1)), ("dispatch".to_owned(), 1, None)];
         assert_eq!(lead(2, 1, &waiting), "2 matters need you. 1 part is not well. 1,201 jobs wait.");
+    }
+
+    #[test]
+    fn a_limit_shows_its_use() {
+        let mut row = LimitRow::empty(CustomerId(1), AccountId(300), "noop".to_owned(), Micros(0));
+        (row.together, row.starts, row.per_secs, row.made_by) =
+            (Some(4), Some(9), Some(60), "<ann>".to_owned());
+        let shown = bound(&Used { row, at_work: 3, waiting: 1200, now: Micros(0) });
+        assert_eq!((shown.whose.as_str(), shown.use_of.as_str()), ("account 300, noop", "3 of 4 at work"));
+        assert_eq!(
+            (shown.wide, shown.waiting.as_str(), shown.pace.as_str()),
+            (750, "1,200", "9 starts in 60 s")
+        );
     }
 
     #[test]

@@ -11,9 +11,11 @@ use super::frame::{Me, with};
 use super::show::{self, JobLive, Row, Timeline};
 use super::{page, see_other, words};
 use crate::access::{Action, Resource, Verb};
-use crate::model::CustomerId;
-use crate::store::provisioning::job::History;
-use crate::store::provisioning::{agent as agents, view};
+use crate::model::{CustomerId, Micros};
+use crate::store::provisioning::job::{History, Job};
+use crate::store::provisioning::{agent as agents, group as children, view};
+use crate::web::rest::acts::fresh_why;
+use crate::web::rest::group::progress;
 use crate::web::rest::{Problem, jobs as api};
 use crate::web::{Fault, State};
 
@@ -55,13 +57,34 @@ struct JobPage {
     /// The command line that gives the same.
     same: String,
     agent: Option<i64>,
+    /// Of a group.
+    family: Option<Family>,
+}
+
+/// The children of a group.
+struct Family {
+    told: String,
+    rows: Vec<Row>,
+}
+
+/// Children shown on the page of their group; the list shows all.
+const CHILDREN: i64 = 100;
+
+async fn family(state: &State, group: &Job, now: Micros) -> Result<Option<Family>, Problem> {
+    let Some(progress) = progress(state, group).await? else { return Ok(None) };
+    let id = group.id.0;
+    let rows = state.store.read(move |c| children::of_page(c, id, CHILDREN)).await?;
+    let rows: Result<Vec<Job>, _> = rows.into_iter().map(Job::try_from).collect();
+    let rows = rows?.iter().map(|job| Row::of(job, now)).collect();
+    Ok(Some(Family { told: format!("{} of {} have ended", progress.ended(), progress.children), rows }))
 }
 
 /// One job.
 pub(super) async fn job(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Fault> {
     with(&request, &state, |visitor| async {
         let visitor = visitor;
-        let history = found(&request, &state, &visitor).await?;
+        let mut history = found(&request, &state, &visitor).await?;
+        fresh_why(&state, &mut history.job).await?;
         let (uid, server) = (history.job.uid, history.job.server);
         let read = state.store.read(move |c| {
             let agent = server.map(|id| agents::by_server(c, id)).transpose()?.flatten();
@@ -74,6 +97,7 @@ pub(super) async fn job(request: HttpRequest, state: web::Data<State>) -> Result
         });
         let (now, stdout, stderr, agent) = read.await?;
         let command = show::command(&history.job);
+        let family = family(&state, &history.job, now).await?;
         let JobLive { job, best, banner, facts, bars, entries, evidence, .. } = JobLive::of(&history, now);
         let shown = JobPage {
             me: Me::of(&visitor, now, "jobs"),
@@ -92,6 +116,7 @@ pub(super) async fn job(request: HttpRequest, state: web::Data<State>) -> Result
             stdout: Piece::of(&stdout),
             stderr: Piece::of(&stderr),
             agent,
+            family,
         };
         Ok(page(StatusCode::OK, &shown)?)
     })

@@ -208,6 +208,10 @@ fn facts(job: &Job, now: Micros) -> Vec<Fact> {
     let mono = |name, value: String| Fact { name, value: words::plain(&value), mono: true };
     let mut facts =
         vec![fact("Kind", job.params.kind().to_string()), fact("Account", job.account.to_string())];
+    facts.extend(job.parent.map(|id| fact("Group", id.to_string())));
+    if let JobParams::Group(group) = &job.params {
+        facts.extend(group.retry_of.map(|id| fact("Retry of", id.to_string())));
+    }
     facts.extend(job.server.map(|id| fact("Server", id.to_string())));
     facts.extend(job.resource.clone().map(|id| mono("At the cloud", id)));
     facts.push(fact("Asked by", format!("person {}, key {}", job.person, tail(&job.access_key))));

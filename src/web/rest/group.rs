@@ -37,7 +37,9 @@ impl Wish {
             Problem::field("params.stopOnFailure", "field params.stopOnFailure must be true or false")
         })?;
         let Some(Value::Array(children)) = children.filter(is_list) else {
-            let text = format!("field params.children must be a list of 1 to {MOST} jobs, each {{\"kind\": …, \"params\": {{…}}}}");
+            let text = format!(
+                "field params.children must be a list of 1 to {MOST} jobs, each {{\"kind\": …, \"params\": {{…}}}}"
+            );
             return Err(Problem::field("params.children", text));
         };
         let children: Result<_, Problem> =

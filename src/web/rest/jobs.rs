@@ -4,8 +4,8 @@ use actix_web::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, X_CONTENT_TYPE_
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 
-use super::fields::nearest;
 use super::acts::fresh_why;
+use super::fields::nearest;
 use super::{Problem, group, reader, show};
 use crate::access::Resource;
 use crate::model::query::{Field, Query, Refused};

@@ -48,9 +48,8 @@ pub(in crate::web) async fn used(state: &State, customer: CustomerId) -> Result<
 fn shown(used: &Used) -> Value {
     let row = &used.row;
     let kind = (!row.kind.is_empty()).then_some(&row.kind);
-    let pace = row.starts.map(|starts| {
-        json!({ "starts": starts, "seconds": row.per_secs, "burst": row.burst })
-    });
+    let pace =
+        row.starts.map(|starts| json!({ "starts": starts, "seconds": row.per_secs, "burst": row.burst }));
     let learned = row.learned_now(used.now).map(|rate| {
         json!({
             "callsPerSecond": thousandths(rate),
@@ -123,7 +122,8 @@ impl Asked {
             return Err(Problem::field("starts", text));
         }
         let small = |n: i64| i32::try_from(n).unwrap_or(i32::MAX);
-        let pace = starts.map(|starts| (small(starts), small(seconds.unwrap_or(1)), small(burst.unwrap_or(1))));
+        let pace =
+            starts.map(|starts| (small(starts), small(seconds.unwrap_or(1)), small(burst.unwrap_or(1))));
         let together = together.map(small);
         Ok(Self { account, kind, wish: Wish { together, pace, made_by: String::new(), reason } })
     }
@@ -132,7 +132,8 @@ impl Asked {
 fn limited(word: &str) -> Result<JobKind, Problem> {
     match kind_of(word)? {
         JobKind::Group => {
-            let text = "a group takes no place of its account, its children do; name their kind, or leave kind out";
+            let text =
+                "a group takes no place of its account, its children do; name their kind, or leave kind out";
             Err(Problem::field("kind", text))
         }
         kind => Ok(kind),
@@ -244,7 +245,8 @@ mod tests {
         assert_eq!((&made.json["together"], &made.json["reason"]), (&json!(1), &json!("a small quota")));
         let again = send(&rig, (KEY, "POST", LIMITS), &wish, "k-1").await;
         assert_eq!((again.status.as_u16(), &again.json["since"]), (200, &made.json["since"]));
-        let wider = json!({"account": 300, "together": 2, "starts": 5, "seconds": 60, "burst": 5}).to_string();
+        let wider =
+            json!({"account": 300, "together": 2, "starts": 5, "seconds": 60, "burst": 5}).to_string();
         assert_eq!(send(&rig, (KEY, "POST", LIMITS), &wider, "k-2").await.status, 200);
         let listed = get(&rig, READER, LIMITS).await;
         fits("get /limits", 200, &listed.json);
@@ -259,10 +261,13 @@ mod tests {
         assert_eq!(send(&rig, (KEY, "DELETE", &path), "", "k-4").await.status, 204, "a repeat");
         assert_eq!(rig.send(signed(KEY, "DELETE", &path, "")).await.status, 404);
         let audited = rig.write(|c| transition::audited(c, "account/300")).await;
-        let told: Vec<(&str, &str)> = audited.iter().map(|(who, what, how)| {
-            assert!(!who.is_empty());
-             (what.as_str(), how.as_str())
-        }).collect();
+        let told: Vec<(&str, &str)> = audited
+            .iter()
+            .map(|(who, what, how)| {
+                assert!(!who.is_empty());
+                (what.as_str(), how.as_str())
+            })
+            .collect();
         assert_eq!(
             told,
             [
@@ -278,7 +283,10 @@ mod tests {
         let rig = Rig::new().await;
         let refused = send(&rig, (OTHER, "POST", LIMITS), r#"{"account":300,"together":1}"#, "k-1").await;
         assert_eq!((refused.status.as_u16(), &refused.json["field"]), (404, &"account".into()));
-        assert_eq!(send(&rig, (KEY, "POST", LIMITS), r#"{"account":300,"together":1}"#, "k-1").await.status, 200);
+        assert_eq!(
+            send(&rig, (KEY, "POST", LIMITS), r#"{"account":300,"together":1}"#, "k-1").await.status,
+            200
+        );
         let boot = Boot::random();
         rig.write(move |c| node::register(c, boot, "test")).await;
         let mut jobs = Vec::new();
@@ -299,7 +307,7 @@ mod tests {
         assert_eq!(found["jobs"].as_array().map(Vec::len), Some(2), "{found}");
         let listed = get(&rig, READER, LIMITS).await.json;
         assert_eq!((&listed["limits"][0]["atWork"], &listed["limits"][0]["waiting"]), (&json!(1), &json!(2)));
-        assert_eq!(send(&rig, (KEY, "DELETE", &format!("{LIMITS}/300"), ), "", "k-2").await.status, 204);
+        assert_eq!(send(&rig, (KEY, "DELETE", &format!("{LIMITS}/300"),), "", "k-2").await.status, 204);
         assert_eq!(get(&rig, READER, &last).await.json["code"], "dispatch");
     }
 }

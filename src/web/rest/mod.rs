@@ -6,6 +6,8 @@ mod acts_tests;
 mod events;
 mod fields;
 pub(super) mod group;
+#[cfg(test)]
+mod group_tests;
 pub(super) mod jobs;
 pub(super) mod launch;
 pub(super) mod limits;

@@ -162,7 +162,9 @@ impl LimitRow {
         }
         if let (Some(shut), Some(at)) = (self.shut_until(now), self.learned_at) {
             let (at, shut) = (Micros(at).rfc3339(), shut.rfc3339());
-            return format!("the provider throttled account {account} at {at} and wants no call before {shut}");
+            return format!(
+                "the provider throttled account {account} at {at} and wants no call before {shut}"
+            );
         }
         if let (Some(rate), Some(at)) = (self.learned_now(now), self.learned_at) {
             let (at, rate) = (Micros(at).rfc3339(), Learned::told(rate));
@@ -246,9 +248,8 @@ pub fn at_work(connection: &mut AnyConnection, account: i64, kind: &str) -> Quer
 /// # Errors
 /// What the database reports.
 pub fn waiting(connection: &mut AnyConnection, account: i64, kind: &str) -> QueryResult<i64> {
-    let mut line = turn::table
-        .filter(turn::account.eq(account).and(turn::state.ne(standing::WORKS)))
-        .into_boxed();
+    let mut line =
+        turn::table.filter(turn::account.eq(account).and(turn::state.ne(standing::WORKS))).into_boxed();
     if !kind.is_empty() {
         line = line.filter(turn::kind.eq(kind.to_owned()));
     }

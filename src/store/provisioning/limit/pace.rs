@@ -164,7 +164,11 @@ mod tests {
         assert_eq!(least.now(None, at(21 + 320)), None, "as good as unlimited again");
         let slow = Pace::new(4, 60, 1);
         let under = Learned::throttled(None, Some(slow), at(0));
-        assert_eq!(under.rate, 66.min(FLOOR), "never less than what people set, where that is below the floor");
+        assert_eq!(
+            under.rate,
+            66.min(FLOOR),
+            "never less than what people set, where that is below the floor"
+        );
         assert_eq!(Learned::throttled(None, Some(Pace::new(4, 1, 1)), at(0)).rate, 2000);
     }
 

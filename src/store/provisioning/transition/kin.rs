@@ -5,6 +5,7 @@
 
 use diesel::prelude::*;
 
+use super::hold::resting;
 use super::{End, Fence, turn, verdict};
 use crate::model::{Boot, CustomerId, GroupParams, JobParams, JobState, JobUid, Micros, WatchKind, WatchUid};
 use crate::store::AnyConnection;
@@ -87,13 +88,10 @@ fn take(c: &mut AnyConnection, id: i64) -> QueryResult<Option<Group>> {
     if diesel::update(open).set(touched).execute(c)? == 0 {
         return Ok(None);
     }
-    let (uid, customer, params): (String, i64, String) = job::table
-        .filter(job::id.eq(id))
-        .select((job::uid, job::customer, job::params))
-        .first(c)?;
-    let params = serde_json::from_str(&params).map_err(|e| {
-        corrupt(crate::store::Error::Corrupt { column: "job.params", text: e.to_string() })
-    })?;
+    let (uid, customer, params): (String, i64, String) =
+        job::table.filter(job::id.eq(id)).select((job::uid, job::customer, job::params)).first(c)?;
+    let params = serde_json::from_str(&params)
+        .map_err(|e| corrupt(crate::store::Error::Corrupt { column: "job.params", text: e.to_string() }))?;
     let JobParams::Group(params) = params else { return Ok(None) };
     Ok(Some(Group { uid, id, customer, params }))
 }
@@ -148,7 +146,7 @@ fn release(
     let waiting = waiting_children(c, parent)?;
     let free = together - (open - i64::try_from(waiting.len()).unwrap_or(0));
     for uid in waiting.into_iter().take(usize::try_from(free).unwrap_or(0)) {
-        diesel::update(job::table.find(&uid))
+        diesel::update(job::table.filter(job::uid.eq(&uid)).filter(resting()))
             .set((
                 job::due_at.eq(Some(now.0)),
                 // Counted from its start, as with a job that was held.
@@ -222,6 +220,7 @@ fn cancel(c: &mut AnyConnection, parent: i64, who: &str, whom: Whom) -> QueryRes
         .inner_join(job::table.on(job::uid.eq(child::job)))
         .filter(child::parent.eq(parent).and(child::done.eq(false)))
         .filter(job::ended_at.is_null().and(job::cancel_by.is_null()))
+        .order(child::id.asc())
         .select(job::uid)
         .into_boxed();
     if whom == Whom::NotBegun {

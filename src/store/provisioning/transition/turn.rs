@@ -299,12 +299,7 @@ fn stand(c: &mut AnyConnection, me: &Asker, state: &str) -> QueryResult<()> {
     Ok(())
 }
 
-fn put_in_line(
-    c: &mut AnyConnection,
-    me: &Asker,
-    (code, why): (&str, &str),
-    now: Micros,
-) -> QueryResult<()> {
+fn put_in_line(c: &mut AnyConnection, me: &Asker, (code, why): (&str, &str), now: Micros) -> QueryResult<()> {
     let rows = diesel::update(job::table.filter(job::uid.eq(&me.uid)).filter(resting()))
         .set((
             job::due_at.eq(None::<i64>),
@@ -330,10 +325,8 @@ fn call_one(c: &mut AnyConnection, uid: &str, at: Micros, now: Micros) -> QueryR
     let rows = if at > now {
         diesel::update(waits()).set(given).execute(c)?
     } else {
-        let why = (
-            job::why_code.eq("dispatch"),
-            job::why.eq("accepted; waiting for a dispatcher to claim it"),
-        );
+        let why =
+            (job::why_code.eq("dispatch"), job::why.eq("accepted; waiting for a dispatcher to claim it"));
         diesel::update(waits()).set((given, why)).execute(c)?
     };
     if rows == 0 {
@@ -443,7 +436,8 @@ pub fn look_over(c: &mut AnyConnection, account: i64) -> QueryResult<Vec<String>
         enlist(c, row.customer, account)?;
     }
     let open = job::table.filter(job::uid.eq(turn::job)).filter(job::ended_at.is_null());
-    let over = turn::table.filter(turn::account.eq(account)).filter(diesel::dsl::not(diesel::dsl::exists(open)));
+    let over =
+        turn::table.filter(turn::account.eq(account)).filter(diesel::dsl::not(diesel::dsl::exists(open)));
     diesel::delete(over).execute(c)?;
     let queued = job::table.filter(job::uid.eq(turn::job)).filter(job::state.eq(JobState::Queued.as_str()));
     let began = turn::table
