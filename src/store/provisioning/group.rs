@@ -18,7 +18,9 @@ pub const WAITS_TURN: &str = "group";
 /// Who says what became of a group.
 pub const SOURCE: &str = "children";
 
-/// Accepts a group with all its children, durable when the item is committed. The group waits for them from the
+/// Accepts a group with all its children, durable when the item is committed.
+///
+/// The group waits for them from the
 /// beginning: nobody has to claim it. `watch` names what its end is decided by, and was made before the first write.
 ///
 /// # Errors

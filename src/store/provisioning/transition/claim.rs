@@ -26,7 +26,9 @@ pub struct Claim {
     pub crashes: i32,
 }
 
-/// Becomes the owner of a job that has none, or whose owner is dead. A queued job that is paused, or that a limit of its
+/// Becomes the owner of a job that has none, or whose owner is dead.
+///
+/// A queued job that is paused, or that a limit of its
 /// account leaves no room for, is not claimed, unless its cancel was asked; it is put by until the pause is over, or there
 /// is room.
 ///

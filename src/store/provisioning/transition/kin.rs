@@ -29,13 +29,13 @@ const CHUNK: usize = 400;
 /// # Errors
 /// What the database reports.
 pub fn follow(c: &mut AnyConnection, end: &End) -> QueryResult<Called> {
+    type Found = (i64, i64, bool, Option<i64>, String);
     let mut called = Called::new();
     // A complete job was read after its claim, so what is known of it holds.
     if end.state == JobState::Complete && !end.kin.limited && end.kin.parent.is_none() {
         return Ok(called);
     }
     let name = end.fence.job.to_string();
-    type Found = (i64, i64, bool, Option<i64>, String);
     let found: Option<Found> = job::table
         .find(&name)
         .filter(job::ended_at.is_not_null())

@@ -421,8 +421,10 @@ pub fn limited_accounts(c: &mut AnyConnection) -> QueryResult<Vec<i64>> {
     Ok(found)
 }
 
-/// Puts an account's line in order: what began before its limit is counted, what ended or left is forgotten, a learned
-/// rate that has recovered goes, and whoever has room is called. The net under everything above.
+/// Puts an account's line in order: the net under everything above.
+///
+/// What began before its limit is counted, what ended or left is forgotten, a learned
+/// rate that has recovered goes, and whoever has room is called.
 ///
 /// # Errors
 /// What the database reports.
