@@ -14,6 +14,7 @@ pub mod machine;
 #[cfg(test)]
 mod machine_tests;
 pub mod ports;
+mod reading;
 mod request;
 mod sql;
 pub mod steps;

@@ -7,10 +7,11 @@ use diesel::prelude::*;
 use tokio::sync::broadcast;
 
 use super::ports::{Applied, Change, Clock, JobStore, Place};
+use super::reading::Reading;
 use crate::model::{AccountId, Boot, CloudId, CustomerId, JobUid, Micros, RegionId, ServerId};
 use crate::mq::{Announce, Nudge};
 use crate::store::provisioning::agent;
-use crate::store::provisioning::job::{self, History};
+use crate::store::provisioning::job::History;
 use crate::store::provisioning::schema::{account, region};
 use crate::store::provisioning::sequence::{Sequence, Sequencer};
 use crate::store::provisioning::server::{self, ServerRow};
@@ -67,6 +68,7 @@ impl Default for Changes {
 /// Rows in the provisioning database.
 pub struct SqlStore {
     store: Store,
+    reading: Reading,
     sequencer: Sequencer,
     boot: Boot,
     changes: Changes,
@@ -76,14 +78,9 @@ pub struct SqlStore {
 impl SqlStore {
     /// Rows written in the name of this life, announced as the queue wants it.
     #[must_use]
-    pub const fn new(
-        store: Store,
-        sequencer: Sequencer,
-        boot: Boot,
-        changes: Changes,
-        announce: Announce,
-    ) -> Self {
-        Self { store, sequencer, boot, changes, announce }
+    pub fn new(store: Store, sequencer: Sequencer, boot: Boot, changes: Changes, announce: Announce) -> Self {
+        let reading = Reading::new(store.clone());
+        Self { store, reading, sequencer, boot, changes, announce }
     }
 }
 
@@ -119,7 +116,7 @@ fn news_of(change: &Change) -> [Option<Nudge>; 2] {
 #[async_trait(?Send)]
 impl JobStore for SqlStore {
     async fn history(&self, uid: JobUid) -> Result<Option<History>, Error> {
-        self.store.read(move |c| job::history(c, uid)).await
+        self.reading.history(uid).await
     }
 
     async fn apply(&self, change: Change) -> Result<Applied, Error> {

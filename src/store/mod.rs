@@ -9,6 +9,7 @@ mod connection;
 mod error;
 mod handle;
 mod keeper;
+mod later;
 mod prepared;
 mod reader;
 #[cfg(test)]
@@ -26,5 +27,6 @@ pub use connection::{ANALYTICS, AnyConnection, CREDENTIALS, Database, Manager, P
 pub use error::Error;
 pub use handle::{Counters, Settings, Store};
 pub use keeper::{Desk, Keeper};
+pub(crate) use later::{Later, later};
 pub(crate) use prepared::Prepared;
 pub use url::{InvalidUrl, Target};

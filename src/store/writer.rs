@@ -13,6 +13,7 @@ use diesel::QueryResult;
 use diesel::result::{DatabaseErrorKind, Error as Diesel};
 use tokio::sync::{mpsc, oneshot};
 
+use super::later::Gathering;
 use super::{AnyConnection, Error, Manager};
 use crate::ops::failpoint::hit_in;
 use crate::supervision::Heart;
@@ -309,12 +310,14 @@ fn run_batch(
     heart: &Heart,
 ) -> Result<(), Fault> {
     let _one = super::connection::OneTime::begin();
+    let gathering = Gathering::begin(connection);
     connection.begin().map_err(Fault::Diesel)?;
     let ran = catch_unwind(AssertUnwindSafe(|| {
         batch.iter_mut().try_for_each(|item| {
             heart.step();
             item.run(connection)
-        })
+        })?;
+        gathering.write(connection)
     }));
     heart.step();
     let fault = match ran {

@@ -32,6 +32,8 @@ pub(super) struct Figures {
     pub(super) submit_p99_ms: Option<f64>,
     pub(super) one_client_p50_ms: Option<f64>,
     pub(super) end_to_end_per_second: Option<f64>,
+    /// Statements a server carried out or prepared for each of those jobs.
+    pub(super) statements_per_job: Option<f64>,
     pub(super) paced_p50_ms: Option<f64>,
     pub(super) paced_p99_ms: Option<f64>,
     pub(super) idle_memory_kib: Option<f64>,

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use diesel::RunQueryDsl as _;
 use diesel::connection::SimpleConnection as _;
 use serde_json::Value;
 use tokio::process::Command;
@@ -75,6 +76,14 @@ impl Schema {
         self.manager("p")?.open().map_err(|e| database(&e))
     }
 
+    /// Statements that the server has carried out or prepared since its start, for whomever.
+    pub(super) fn asked(&self) -> Result<f64, Error> {
+        let order = "SHOW GLOBAL STATUS WHERE Variable_name IN ('Questions', 'Com_stmt_prepare')";
+        let counted: Vec<Counted> =
+            diesel::sql_query(order).load(&mut self.open()?).map_err(|e| database(&e))?;
+        Ok(counted.iter().filter_map(|count| count.value.parse::<f64>().ok()).sum())
+    }
+
     fn drop_all(&self) -> Result<(), Error> {
         let url = format!("{}/information_schema", self.services.database.trim_end_matches('/'));
         let mut server = self.manager_of(&url)?.open().map_err(|e| database(&e))?;
@@ -99,6 +108,12 @@ impl Schema {
             ..config::Queue::default()
         }
     }
+}
+
+#[derive(diesel::QueryableByName)]
+struct Counted {
+    #[diesel(sql_type = diesel::sql_types::Text, column_name = "Value")]
+    value: String,
 }
 
 impl Drop for Schema {
@@ -131,24 +146,36 @@ struct Known {
 }
 
 impl House {
-    /// Makes keys, databases and the first tenant, and starts every role; so many of `serve`.
-    pub(super) async fn started(services: &Services, below: Option<&Path>, nodes: u8) -> Result<Self, Error> {
+    /// Makes keys, databases and the first tenant.
+    pub(super) async fn made(services: &Services, below: Option<&Path>) -> Result<Self, Error> {
         let (folder, schema) = (Folder::make(below)?, Schema::new(services));
-        let (nodes_yet, others) = (Vec::new(), Vec::new());
-        let mut house = Self { nodes: nodes_yet, others, entrance: Value::Null, folder, schema };
+        let (nodes, others) = (Vec::new(), Vec::new());
+        let mut house = Self { nodes, others, entrance: Value::Null, folder, schema };
         house.set_up().await?;
+        Ok(house)
+    }
+
+    /// The same, with every role running.
+    pub(super) async fn started(services: &Services, below: Option<&Path>, nodes: u8) -> Result<Self, Error> {
+        let mut house = Self::made(services, below).await?;
+        house.open(nodes).await?;
+        Ok(house)
+    }
+
+    /// Starts every role; so many of `serve`.
+    pub(super) async fn open(&mut self, nodes: u8) -> Result<(), Error> {
         let mut known = Known::default();
-        house.add("simulated-cloud", "cloud", &known).await?;
-        known.cloud = house.last_said("url")?;
-        house.add("km", "km", &known).await?;
-        known.km = house.last_said("km")?.trim_start_matches("tls://").to_owned();
+        self.add("simulated-cloud", "cloud", &known).await?;
+        known.cloud = self.last_said("url")?;
+        self.add("km", "km", &known).await?;
+        self.last_said("km")?.trim_start_matches("tls://").clone_into(&mut known.km);
         for role in ["monitor", "worker"] {
-            house.add(role, role, &known).await?;
+            self.add(role, role, &known).await?;
         }
         for node in 0..nodes {
-            house.add("serve", &format!("serve-{node}"), &known).await?;
+            self.add("serve", &format!("serve-{node}"), &known).await?;
         }
-        Ok(house)
+        Ok(())
     }
 
     async fn set_up(&mut self) -> Result<(), Error> {

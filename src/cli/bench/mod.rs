@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use super::client::Error;
 use figures::{Figures, Machine, Run, medians};
-use house::{House, Services};
+use house::{House, Schema, Services};
 use load::{Load, When};
 use place::{Place, Site};
 
@@ -185,7 +185,7 @@ async fn embedded(args: &Args, first: bool) -> Result<Figures, Error> {
     figures.idle_memory_kib = Some(place.memory_kib());
     let load = Load::of(place.client()?);
     if args.wants(Part::Rates) {
-        carried_out(args, &load, &mut figures).await?;
+        carried_out(args, &load, None, &mut figures).await?;
     }
     if first && args.wants(Part::Pages) {
         pages(args, &place, &mut figures).await?;
@@ -218,12 +218,20 @@ async fn commits(
     Ok(())
 }
 
-/// Jobs that are carried out: at a pace, and as many as go.
-async fn carried_out(args: &Args, load: &Load, figures: &mut Figures) -> Result<(), Error> {
+/// Jobs that are carried out: at a pace, and as many as go. A server says what it was asked for meanwhile.
+async fn carried_out(
+    args: &Args,
+    load: &Load,
+    server: Option<&Schema>,
+    figures: &mut Figures,
+) -> Result<(), Error> {
     let (p50, p99) = load.paced(50, args.span()).await?;
     (figures.paced_p50_ms, figures.paced_p99_ms) = (Some(p50), Some(p99));
-    let rate = load.end_to_end(usize::from(args.clients), args.span()).await?;
+    let before = server.map(Schema::asked).transpose()?;
+    let (rate, jobs) = load.end_to_end(usize::from(args.clients), args.span()).await?;
+    let after = server.map(Schema::asked).transpose()?;
     figures.end_to_end_per_second = Some(rate);
+    figures.statements_per_job = before.zip(after).map(|(before, after)| (after - before) / jobs.max(1.0));
     Ok(())
 }
 
@@ -267,7 +275,7 @@ async fn on_servers(args: &Args, house: &mut House, first: bool) -> Result<Figur
     }
     if args.wants(Part::Rates) {
         commits(args, &|| house.schema.limit(), &mut figures).await?;
-        carried_out(args, &Load::of(house.client()?), &mut figures).await?;
+        carried_out(args, &Load::of(house.client()?), Some(&house.schema), &mut figures).await?;
     }
     if first && args.wants(Part::Pages) {
         pages(args, house, &mut figures).await?;
@@ -321,6 +329,7 @@ async fn over_history(args: &Args, all: &mut [Run]) -> Result<(), Error> {
         place.stop().await?;
         let database = limits::of_place(place.folder())?;
         let seconds = history::fill(&database, args.history)?.as_secs_f64();
+        say(&format!("they took {seconds:.0} s"))?;
         for (n, run) in all.iter_mut().enumerate() {
             place.start().await?;
             let figures = &mut run.embedded_with_history;
@@ -331,7 +340,7 @@ async fn over_history(args: &Args, all: &mut [Run]) -> Result<(), Error> {
     }
     if let Some(services) = args.services() {
         say(&format!("{} finished jobs on the server", args.history))?;
-        let mut house = House::started(&services, args.folder.as_deref(), 1).await?;
+        let mut house = House::made(&services, args.folder.as_deref()).await?;
         let outcome = on_full_servers(args, &mut house, all).await;
         house.end().await?;
         outcome?;
@@ -342,6 +351,8 @@ async fn over_history(args: &Args, all: &mut [Run]) -> Result<(), Error> {
 async fn on_full_servers(args: &Args, house: &mut House, all: &mut [Run]) -> Result<(), Error> {
     let database = house.schema.manager("p")?;
     let seconds = history::fill(&database, args.history)?.as_secs_f64();
+    say(&format!("they took {seconds:.0} s"))?;
+    house.open(1).await?;
     for (n, run) in all.iter_mut().enumerate() {
         house.crash().await?;
         history::clear_open(&database)?;
@@ -362,7 +373,7 @@ async fn again(
     figures.history_seconds = Some(seconds);
     let load = Load::of(site.client()?);
     if args.wants(Part::Rates) {
-        carried_out(args, &load, figures).await?;
+        carried_out(args, &load, None, figures).await?;
     }
     if first && args.wants(Part::Pages) {
         pages(args, site, figures).await?;

@@ -38,7 +38,8 @@ const LINES: [Line; 16] = [
     }),
     ("P4, P5 end to end", |f, _| {
         let raw = times(f.end_to_end_per_second, f.group_commit_rows_per_second, "group commit");
-        Some(format!("{:.0} jobs/s{raw}", f.end_to_end_per_second?))
+        let asked = f.statements_per_job.map_or_else(String::new, |n| format!(", {n:.1} statements a job"));
+        Some(format!("{:.0} jobs/s{raw}{asked}", f.end_to_end_per_second?))
     }),
     ("P6 submit to complete at 50/s", |f, _| {
         Some(format!("p50 {:.1} ms, p99 {:.1} ms", f.paced_p50_ms?, f.paced_p99_ms?))

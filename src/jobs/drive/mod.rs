@@ -184,7 +184,7 @@ impl Driver<'_> {
     /// Applies a claim. Whatever came of it is in the rows now, so the hint that led here has done its work.
     async fn claimed(&self, claim: Claim, open: Option<Attempt>) -> Result<Applied, Error> {
         let applied = self.apply(Change::Claim { claim, open: open.map(Box::new) }).await?;
-        self.ports.queue.settle(Nudge::Job(claim.seen.job));
+        self.ports.queue.claimed(claim.seen.job, claim.seen.epoch);
         Ok(applied)
     }
 

@@ -25,7 +25,7 @@ pub use gauge::{Gauge, forget};
 
 use super::{Announce, Line, Names, Nudge, Parts, Queue, Topic};
 use crate::config::{self, ms};
-use crate::model::Micros;
+use crate::model::{Epoch, JobUid, Micros};
 use crate::store::provisioning::outbox;
 use crate::supervision::{Limits, Mailbox, Options};
 use consumer::Consumer;
@@ -161,6 +161,10 @@ impl Queue for Amqp {
 
     fn settle(&self, nudge: Nudge) {
         self.house.pending.settle(nudge);
+    }
+
+    fn claimed(&self, job: JobUid, epoch: Epoch) {
+        self.house.pending.claimed(job, epoch);
     }
 }
 

@@ -9,7 +9,7 @@ use super::schema::{idem, job, replay};
 use crate::model::{
     AccountId, CustomerId, JobId, JobParams, JobState, JobUid, Micros, ServerId, Uid, UserId,
 };
-use crate::store::AnyConnection;
+use crate::store::{AnyConnection, Prepared};
 
 /// Who asks, and what makes the request unique.
 #[derive(Clone, Debug)]
@@ -90,7 +90,7 @@ pub fn enter(connection: &mut AnyConnection, entry: &Entry, answer: &Answer) -> 
         idem::created_id.eq(answer.created),
         idem::made_at.eq(now.0),
     );
-    if super::insert_new(diesel::insert_into(idem::table).values(row).execute(connection))? {
+    if super::insert_new(Prepared(diesel::insert_into(idem::table).values(row)).execute(connection))? {
         return Ok(Entered::Fresh);
     }
     let earlier = earlier(connection, entry, key)?.unwrap_or(Entered::Conflict);
@@ -109,7 +109,7 @@ fn first_seen(connection: &mut AnyConnection, entry: &Entry, value: &str, now: M
         replay::request.eq(&request),
         replay::made_at.eq(now.0),
     );
-    if super::insert_new(diesel::insert_into(replay::table).values(row).execute(connection))? {
+    if super::insert_new(Prepared(diesel::insert_into(replay::table).values(row)).execute(connection))? {
         return Ok(true);
     }
     let first: Option<String> = replay::table
@@ -195,7 +195,8 @@ pub fn accept(connection: &mut AnyConnection, submit: &Submit) -> QueryResult<Ac
 
 fn store(connection: &mut AnyConnection, submit: &Submit) -> QueryResult<JobRow> {
     let row = row_of(submit, connection.now()?)?;
-    let Err(error) = diesel::insert_into(job::table).values(&row).execute(connection) else { return Ok(row) };
+    let new = Prepared(diesel::insert_into(job::table).values(&row));
+    let Err(error) = new.execute(connection) else { return Ok(row) };
     // A hit on the own uid means the item was stored before its answer was lost; a hit on the number alone would be
     // another's job, and nothing of this one may stay.
     match super::job::by_uid(connection, submit.uid)? {

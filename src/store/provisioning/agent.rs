@@ -6,7 +6,7 @@ use super::insert_new;
 use super::job::{Evidence, EvidenceRow};
 use super::schema::{agent, evidence, guest_command, node, output, server};
 use crate::model::{AgentId, AttemptUid, CustomerId, Epoch, JobUid, Micros, ServerId};
-use crate::store::AnyConnection;
+use crate::store::{AnyConnection, Prepared};
 
 /// Words of `agent.state`.
 pub mod state {
@@ -360,7 +360,7 @@ pub fn insert_command(connection: &mut AnyConnection, new: &NewCommand) -> Query
         done_at: None,
         result: None,
     };
-    insert_new(diesel::insert_into(guest_command::table).values(&row).execute(connection))
+    insert_new(Prepared(diesel::insert_into(guest_command::table).values(&row)).execute(connection))
 }
 
 /// Commands of a server without a result, in the order they were given: those waiting to be sent first time and
@@ -446,7 +446,7 @@ pub fn expire(connection: &mut AnyConnection, id: &str) -> QueryResult<bool> {
 pub fn finish(connection: &mut AnyConnection, id: &str, result: &str, seen: &Evidence) -> QueryResult<bool> {
     let now = connection.now()?.0;
     let new = EvidenceRow { made_at: now, ..EvidenceRow::from(seen) };
-    let first = insert_new(diesel::insert_into(evidence::table).values(&new).execute(connection))?;
+    let first = insert_new(Prepared(diesel::insert_into(evidence::table).values(&new)).execute(connection))?;
     let open =
         guest_command::table.filter(guest_command::id.eq(id).and(guest_command::state.ne(command::DONE)));
     diesel::update(open)
@@ -465,7 +465,7 @@ pub fn finish(connection: &mut AnyConnection, id: &str, result: &str, seen: &Evi
 /// What the database reports.
 pub fn note(connection: &mut AnyConnection, seen: &Evidence) -> QueryResult<bool> {
     let new = EvidenceRow { made_at: connection.now()?.0, ..EvidenceRow::from(seen) };
-    insert_new(diesel::insert_into(evidence::table).values(&new).execute(connection))
+    insert_new(Prepared(diesel::insert_into(evidence::table).values(&new)).execute(connection))
 }
 
 /// Stores a piece of output at its offset; a repeat of the same offset changes nothing.
@@ -481,7 +481,7 @@ pub fn append_output(
 ) -> QueryResult<bool> {
     let row =
         (output::command.eq(id), output::stream.eq(stream), output::start.eq(start), output::data.eq(data));
-    insert_new(diesel::insert_into(output::table).values(row).execute(connection))
+    insert_new(Prepared(diesel::insert_into(output::table).values(row)).execute(connection))
 }
 
 /// Pieces of output that reach beyond an offset, in order, at most `limit` pieces.

@@ -41,6 +41,22 @@ pub(crate) const fn is_duplicate(error: &diesel::result::Error) -> bool {
     )
 }
 
+/// Inserts rows into a table in one statement, where a server keeps it and there are several; whether that was done. It
+/// is not where one of them is there already.
+macro_rules! insert_together {
+    ($connection:expr, $table:path, $rows:expr) => {
+        match $connection {
+            #[cfg(feature = "mysql")]
+            crate::store::AnyConnection::Mysql(server) if $rows.len() > 1 => {
+                let inserted = diesel::insert_into($table).values($rows).execute(server);
+                crate::store::provisioning::insert_new(inserted)
+            }
+            _ => Ok(false),
+        }
+    };
+}
+pub(crate) use insert_together;
+
 /// Inserts a row that may be there already; whether it is new.
 pub(crate) fn insert_new(result: diesel::QueryResult<usize>) -> diesel::QueryResult<bool> {
     match result {

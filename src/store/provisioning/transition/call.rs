@@ -7,12 +7,11 @@ use diesel::sql_types::{BigInt, Nullable};
 use super::Fence;
 use crate::model::{AttemptOutcome, AttemptUid, Boot, ErrorClass, JobState, ServerId};
 use crate::store::provisioning::agent;
-use crate::store::provisioning::insert_new;
-use crate::store::provisioning::job::{Attempt, AttemptRow};
-use crate::store::provisioning::schema::{attempt, job, watch};
+use crate::store::provisioning::job::{Attempt, AttemptRow, NewAttempts};
+use crate::store::provisioning::schema::{attempt, job};
 use crate::store::provisioning::server::{self, Seen, ServerRow};
-use crate::store::provisioning::watch::{Watch, WatchRow};
-use crate::store::{AnyConnection, Prepared};
+use crate::store::provisioning::watch::{NewWatches, Watch, WatchRow};
+use crate::store::{AnyConnection, Prepared, later};
 
 /// How the guard of an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +57,7 @@ pub fn open_attempt(
 /// Writes an attempt; its guard came before.
 pub(super) fn insert_open(connection: &mut AnyConnection, row: &Attempt) -> QueryResult<()> {
     let new = AttemptRow { started_at: connection.now()?.0, ..AttemptRow::from(row) };
-    insert_new(diesel::insert_into(attempt::table).values(&new).execute(connection)).map(drop)
+    later::<NewAttempts>(connection, |rows| rows.0.push(new))
 }
 
 /// The guard before every call: the epoch is current, the owner is this life and, while running, no cancel is asked.
@@ -149,7 +148,7 @@ pub fn close_attempt(connection: &mut AnyConnection, close: &Close) -> QueryResu
     }
     if let Then::Await(expected) = &close.then {
         let new = WatchRow { made_at: now, ..WatchRow::from(expected) };
-        insert_new(diesel::insert_into(watch::table).values(&new).execute(connection))?;
+        later::<NewWatches>(connection, |rows| rows.0.push(new))?;
     }
     Ok(true)
 }
@@ -221,7 +220,7 @@ pub fn hand_over(
         outcome: AttemptOutcome::Ok.to_string(),
         ..AttemptRow::from(row)
     };
-    insert_new(diesel::insert_into(attempt::table).values(&closed).execute(connection))?;
+    later::<NewAttempts>(connection, |rows| rows.0.push(closed))?;
     agent::insert_command(connection, command)?;
     let close = Close {
         fence,
@@ -236,6 +235,6 @@ pub fn hand_over(
     };
     progress(connection, &close)?;
     let new = WatchRow { made_at: now, ..WatchRow::from(expected) };
-    insert_new(diesel::insert_into(watch::table).values(&new).execute(connection))?;
+    later::<NewWatches>(connection, |rows| rows.0.push(new))?;
     Ok(true)
 }
