@@ -29,6 +29,8 @@ pub struct Limits {
     pub tries: i32,
     /// How long beyond its deadline a job may still look for an unknown outcome, on top of Q.
     pub grace: Duration,
+    /// How long after a job's end what may still turn up of it is looked for.
+    pub look_after: Duration,
 }
 
 impl Default for Limits {
@@ -41,6 +43,7 @@ impl Default for Limits {
             set_aside: Duration::from_secs(60),
             tries: 3,
             grace: Duration::from_secs(30),
+            look_after: Duration::from_secs(24 * 3600),
         }
     }
 }
