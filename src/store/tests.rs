@@ -10,13 +10,15 @@ use futures_util::future::join_all;
 
 use super::keeper::Break;
 use super::provisioning::accept::{self, Accepted, Entry, IdemKey, Submit};
+use super::provisioning::job::{self, Attempt};
+use super::provisioning::node;
 use super::provisioning::schema::{idem, job as jobs, setting};
 use super::provisioning::transition::{self, Claim, End, Fence, Waiting};
-use super::provisioning::{job, node};
 use super::testing::{Bed, on_both};
 use super::{Error, PROVISIONING, Settings, Store};
 use crate::model::{
-    AccountId, Boot, CustomerId, Epoch, JobId, JobParams, JobState, JobUid, Micros, NoopParams, Uid, UserId,
+    AccountId, AttemptOutcome, AttemptUid, Boot, CustomerId, Epoch, JobId, JobParams, JobState, JobUid,
+    Micros, NoopParams, Uid, UserId,
 };
 use crate::ops::Health;
 use crate::supervision::Supervisor;
@@ -27,6 +29,7 @@ on_both!(
     text_of_every_script_and_length_comes_back_as_it_was,
     the_items_of_one_commit_may_share_its_time_and_the_next_commit_has_its_own,
     many_writers_share_one_commit,
+    attempts_of_one_commit_are_written_together_and_again_and_histories_read_together_are_those_read_alone,
     a_bad_item_fails_alone,
     a_full_queue_is_said_at_once,
     readers_survive_panics,
@@ -280,6 +283,66 @@ fn end_of(job: JobUid, epoch: i64, state: JobState) -> End {
         server: None,
         seen: None,
         obligation: None,
+    }
+}
+
+/// The first attempt at a job.
+fn attempt_at(uid: JobUid) -> Attempt {
+    Attempt {
+        uid: AttemptUid::random(),
+        job: uid,
+        customer: CustomerId(1),
+        step: "noop".to_owned(),
+        variant: 0,
+        try_no: 1,
+        n: 1,
+        epoch: Epoch(1),
+        token: String::new(),
+        request: Vec::new(),
+        lease: String::new(),
+        outcome: AttemptOutcome::Open,
+        class: None,
+        evidence: String::new(),
+        output: String::new(),
+        started_at: Micros(0),
+        closed_at: None,
+        quiet_until: None,
+        version: 1,
+    }
+}
+
+async fn attempts_of_one_commit_are_written_together_and_again_and_histories_read_together_are_those_read_alone(
+    bed: Bed,
+) {
+    let house = open(bed);
+    let store = &house.store;
+    let boot = life(store).await;
+    let mut jobs = Vec::new();
+    for id in 0..20 {
+        jobs.push(queued(store, id).await);
+    }
+    let all: Vec<(Claim, Attempt)> =
+        jobs.iter().map(|uid| (claim_of(*uid, 0, boot), attempt_at(*uid))).collect();
+    // As items run again whose commit was unknown: every row is there already.
+    for _ in 0..2 {
+        let (gate, held) = hold(store).await;
+        let items = all.iter().cloned().map(|(claim, attempt)| {
+            Box::pin(store.write(move |c| transition::claim_and_open(c, &claim, &attempt)))
+        });
+        let mut waiting = Box::pin(join_all(items.collect::<Vec<_>>()));
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        drop(gate);
+        assert!(waiting.await.iter().all(|done| matches!(done, Ok(Some(true)))));
+        held.await.expect("ended");
+    }
+    assert_eq!(store.counters().replays, 0, "a row that is there is no fault of its neighbours");
+    let asked = [jobs.clone(), vec![JobUid::random()]].concat();
+    let together = store.read(move |c| job::histories(c, &asked)).await.expect("read");
+    assert_eq!(together.len(), jobs.len(), "what is gone is left out");
+    for uid in jobs {
+        let alone = store.read(move |c| job::history(c, uid)).await.expect("read").expect("a job");
+        assert_eq!(alone.attempts.len(), 1);
+        assert_eq!(together.iter().find(|history| history.job.uid == uid), Some(&alone));
     }
 }
 
