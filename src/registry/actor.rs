@@ -279,16 +279,19 @@ impl RegistryActor {
         let (store, keys, replays) = (self.spec.store.clone(), self.spec.keep_keys, self.spec.keep_replays);
         let planned = self.spec.ports.clock.now();
         let work = async move {
-            let forgotten = store
-                .write(move |c| {
+            // A few in each write: submits wait behind it.
+            loop {
+                let forgotten = store.write(move |c| {
                     // A database clock that jumped ahead must not make every key old.
                     let now = c.now()?.min(planned);
                     let day = now.minus(Duration::from_secs(24 * 3600));
                     Ok(accept::forget(c, now.minus(replays), now.minus(keys))? + node::forget(c, day)?)
-                })
-                .await;
-            if let Err(error) = forgotten {
-                log::warn!("old records are not forgotten yet: {error}");
+                });
+                match forgotten.await {
+                    Ok(0) => return,
+                    Ok(_) => {}
+                    Err(error) => return log::warn!("old records are not forgotten yet: {error}"),
+                }
             }
         };
         ctx.spawn(work.into_actor(self));

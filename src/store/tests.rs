@@ -12,7 +12,7 @@ use super::keeper::Break;
 use super::provisioning::accept::{self, Accepted, Entry, IdemKey, Submit};
 use super::provisioning::job::{self, Attempt};
 use super::provisioning::node;
-use super::provisioning::schema::{idem, job as jobs, setting};
+use super::provisioning::schema::{idem, job as jobs, replay, setting};
 use super::provisioning::transition::{self, Claim, End, Fence, Waiting};
 use super::testing::{Bed, on_both};
 use super::{Error, PROVISIONING, Settings, Store};
@@ -35,6 +35,7 @@ on_both!(
     readers_survive_panics,
     panic_error_and_stop_of_the_databases_actor_are_survived_and_no_write_is_lost,
     a_writer_that_ends_is_started_again_and_serves_what_waited,
+    old_records_are_forgotten_a_few_at_a_time_and_young_ones_kept,
     one_idempotency_key_makes_one_job_however_many_ask_together,
     a_repeat_of_the_same_item_is_its_own_answer_and_a_used_number_is_nobodys,
     one_of_many_lives_claims_and_only_a_living_one_takes_over,
@@ -284,6 +285,31 @@ fn end_of(job: JobUid, epoch: i64, state: JobState) -> End {
         seen: None,
         obligation: None,
     }
+}
+
+async fn old_records_are_forgotten_a_few_at_a_time_and_young_ones_kept(bed: Bed) {
+    let house = open(bed);
+    let store = &house.store;
+    let fill = |c: &mut super::AnyConnection| -> QueryResult<()> {
+        for n in 0..2500_i64 {
+            let row = (
+                replay::access_key.eq("K"),
+                replay::value.eq(n.to_string()),
+                replay::request.eq("r"),
+                replay::made_at.eq(n),
+            );
+            diesel::insert_into(replay::table).values(row).execute(c)?;
+        }
+        Ok(())
+    };
+    store.write(fill).await.expect("filled");
+    let (mut rounds, limit) = (0, Micros(2400));
+    while store.write(move |c| accept::forget(c, limit, limit)).await.expect("forgotten") > 0 {
+        rounds += 1;
+    }
+    assert_eq!(rounds, 3, "no more than about a thousand at once");
+    let left: i64 = store.read(|c| replay::table.count().get_result(c)).await.expect("a count");
+    assert_eq!(left, 100, "the young ones stay");
 }
 
 /// The first attempt at a job.

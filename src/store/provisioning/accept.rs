@@ -269,12 +269,21 @@ pub fn row_of(submit: &Submit, now: Micros) -> QueryResult<JobRow> {
     })
 }
 
-/// Forgets replay records and idempotency records made before these points.
+/// Records of a kind that one write forgets, but for those of the same moment: others wait behind it.
+const FORGOTTEN: i64 = 1000;
+
+/// Forgets replay records and idempotency records made before these points, the oldest first and not many at once; how
+/// many. As long as it was some, there may be more.
 ///
 /// # Errors
 /// What the database reports.
 pub fn forget(connection: &mut AnyConnection, replays: Micros, keys: Micros) -> QueryResult<usize> {
-    let replays = diesel::delete(replay::table.filter(replay::made_at.lt(replays.0))).execute(connection)?;
-    let keys = diesel::delete(idem::table.filter(idem::made_at.lt(keys.0))).execute(connection)?;
-    Ok(replays + keys)
+    let old = replay::table.filter(replay::made_at.lt(replays.0)).order(replay::made_at.asc());
+    let last: Option<i64> = old.select(replay::made_at).offset(FORGOTTEN).first(connection).optional()?;
+    let end = last.map_or(replays.0, |last| last + 1);
+    let forgotten = diesel::delete(replay::table.filter(replay::made_at.lt(end))).execute(connection)?;
+    let old = idem::table.filter(idem::made_at.lt(keys.0)).order(idem::made_at.asc());
+    let last: Option<i64> = old.select(idem::made_at).offset(FORGOTTEN).first(connection).optional()?;
+    let end = last.map_or(keys.0, |last| last + 1);
+    Ok(forgotten + diesel::delete(idem::table.filter(idem::made_at.lt(end))).execute(connection)?)
 }
