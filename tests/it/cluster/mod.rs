@@ -122,6 +122,40 @@ fn a_node_that_stood_still_and_wakes_changes_nothing() {
 }
 
 #[test]
+fn a_cancel_asked_at_any_node_ends_a_command_on_its_guest() {
+    let Some(mut house) = House::started((2, 1), "", "") else { return };
+    let mut client = house.client(0);
+    let machine = client.server("first");
+    let mut took = Vec::new();
+    for round in 0..20 {
+        let (asks, cancels) = (round % 2, (round / 2) % 2);
+        let mut client = house.client(asks);
+        let job = client.submit(&run(machine, &["/bin/sh", "-c", "echo up; sleep 600"]), None);
+        let output = format!("/api/v1/jobs/{job}/output?stream=stdout");
+        wait_until("it runs", SOON, || {
+            client.native("GET", &output, None, None).is_ok_and(|answer| answer.text() == "up\n")
+        });
+        let mut other = house.client(cancels);
+        let asked = Instant::now();
+        let path = format!("/api/v1/jobs/{job}/cancel");
+        other
+            .native("POST", &path, Some(&Value::Object(serde_json::Map::new())), None)
+            .expect("asked")
+            .expect(202);
+        let ended = client.ended(job);
+        took.push(asked.elapsed());
+        assert_eq!(ended["state"], "cancelled", "{ended}");
+        assert!(ended.to_string().contains("cancelled on the guest"), "{ended}");
+    }
+    took.sort();
+    let p95 = took[18];
+    println!("a cancel ended a command on its guest within {p95:?} (95 of 100), {:?} at most", took[19]);
+    // Five times the figure.
+    assert!(p95 < Duration::from_secs(5), "{took:?}");
+    house.stop();
+}
+
+#[test]
 fn a_rolling_restart_under_load_fails_no_submit_and_no_job() {
     let Some(mut house) = House::started((3, 2), "[jobs]\ndrain_ms = 20000", "") else { return };
     let urls: Vec<String> = house.serve.iter().map(|node| node.ready("url")).collect();
