@@ -5,6 +5,7 @@
 //! connection on an actor's thread. This room knows rows and conditions; it never decides what a job does next.
 
 mod check;
+mod condition;
 mod connection;
 mod error;
 mod handle;
@@ -22,6 +23,7 @@ pub mod analytics;
 pub mod provisioning;
 
 pub use check::{Finding, Level, Status};
+pub use condition::Standing;
 pub use connection::{ANALYTICS, AnyConnection, CREDENTIALS, Database, Manager, PROVISIONING};
 pub use error::Error;
 pub use handle::{Counters, Settings, Store};

@@ -5,7 +5,7 @@
 //! may therefore run twice and holds only absolute values. See `docs/ARCHITECTURE.md`, "Group commit".
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use diesel::QueryResult;
 use diesel::result::{DatabaseErrorKind, Error as Diesel};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{AnyConnection, Error, Manager};
+use super::{AnyConnection, Database, Error, Manager};
 use crate::ops::failpoint::hit_in;
 use crate::supervision::Heart;
 
@@ -66,9 +66,11 @@ pub(crate) struct Writer {
     pub(crate) tally: Arc<Tally>,
     pub(crate) on_commit: OnCommit,
     pub(crate) progress: Progress,
+    /// The database whose migrations are still to be applied, because it was away at the start.
+    pub(crate) unprepared: Arc<Mutex<Option<Database>>>,
 }
 
-/// How long the writer has been at one batch: a server that has stopped answering is seen here, because the client
+/// How long a thread has been at one batch or query: a server that has stopped answering is seen here, because the client
 /// library waits for it without an end.
 #[derive(Clone)]
 pub(crate) struct Progress {
@@ -82,7 +84,7 @@ impl Progress {
         Self { start: Instant::now(), since: Arc::default() }
     }
 
-    fn begin(&self) -> AtWork<'_> {
+    pub(crate) fn begin(&self) -> AtWork<'_> {
         let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
         self.since.store(now + 1, Ordering::Relaxed);
         AtWork(&self.since)
@@ -97,7 +99,7 @@ impl Progress {
     }
 }
 
-struct AtWork<'a>(&'a AtomicU64);
+pub(crate) struct AtWork<'a>(&'a AtomicU64);
 
 impl Drop for AtWork<'_> {
     fn drop(&mut self) {
@@ -188,7 +190,7 @@ impl Writer {
             Some(connection) => connection,
             None => {
                 // A server that is away is no thread that hangs.
-                let opened = self.heart.aside(|| self.manager.open());
+                let opened = self.heart.aside(|| self.open());
                 slot.insert(opened.map_err(|e| Fault::Connect(text_of_connect(e)))?)
             }
         };
@@ -207,6 +209,23 @@ impl Writer {
             Err(_) => {}
         }
         outcome
+    }
+
+    /// A connection to a database that is as this program needs it.
+    fn open(&self) -> Result<AnyConnection, Error> {
+        let mut unprepared = self.unprepared.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut connection = match unprepared.as_ref() {
+            Some(_) => self.manager.create().and_then(|()| self.manager.open())?,
+            None => return self.manager.open(),
+        };
+        if let Some(database) = unprepared.take() {
+            if let Err(error) = database.migrate(&mut connection) {
+                *unprepared = Some(database);
+                return Err(error);
+            }
+            log::info!("the database {} is there now and prepared", database.name);
+        }
+        Ok(connection)
     }
 
     fn count(&self, items: usize, started: Instant) {
