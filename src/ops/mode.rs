@@ -123,6 +123,16 @@ const LOSSES: &[Loss] = &[
         sees: "submits are refused at once with a time to come back; what was read before is shown, marked stale",
     },
     Loss {
+        part: "provisioning writes",
+        name: "provisioning database takes no writes",
+        takes: &[Ability::Submits, Ability::Steps, Ability::Clouds, Ability::Guests, Ability::Watches],
+        waits: &[
+            "submits: refused at once with 503 and Retry-After",
+            "jobs: stand where they are, nothing accepted is lost",
+        ],
+        sees: "submits are refused at once with a time to come back; everything can be read",
+    },
+    Loss {
         part: "clock",
         name: "database clock jumped",
         takes: &[],
@@ -139,6 +149,13 @@ const LOSSES: &[Loss] = &[
     Loss {
         part: "key manager",
         name: "key manager away",
+        takes: &[Ability::Clouds],
+        waits: &["jobs that need a credential: they wait, and why says so"],
+        sees: "affected jobs wait and say that they wait for the key manager",
+    },
+    Loss {
+        part: "credentials",
+        name: "credentials database away",
         takes: &[Ability::Clouds],
         waits: &["jobs that need a credential: they wait, and why says so"],
         sees: "affected jobs wait and say that they wait for the key manager",

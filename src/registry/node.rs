@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use super::peers::{Peers, Still};
 use crate::jobs::ports::Liveness;
 use crate::model::{Boot, boot_time_micros};
+use crate::ops::{Health, State};
 use crate::store::provisioning::node;
 use crate::store::{self, Store};
 use crate::supervision::{Life, Supervised};
@@ -75,6 +76,8 @@ pub struct NodeSpec {
     pub still: Duration,
     /// Told when a life was declared dead: its jobs wait to be taken over.
     pub died: Arc<Notify>,
+    /// Told which roles miss a node.
+    pub health: Health,
 }
 
 /// Beats. When its row says dead it fails for good, because no restart cures that: the process must end and take a new
@@ -136,6 +139,7 @@ async fn watch_peers(spec: NodeSpec) -> String {
         match spec.store.read(node::all).await {
             Ok(lives) => {
                 let news = peers.read(&lives, (sent, boot_time_micros()));
+                tell(&spec.health, peers.lost());
                 let declared = declare(&spec, news.still).await;
                 if declared || news.died {
                     spec.died.notify_one();
@@ -148,6 +152,14 @@ async fn watch_peers(spec: NodeSpec) -> String {
         }
         tokio::time::sleep(spec.look).await;
     }
+}
+
+fn tell(health: &Health, lost: &[String]) {
+    if lost.is_empty() {
+        return health.set("nodes", State::Ok, "");
+    }
+    let text = format!("declared dead, and no other came in its place: {}", lost.join(", "));
+    health.set("nodes", State::Degraded, text);
 }
 
 /// Declares lives dead that still stand where they were seen; whether any was.

@@ -42,19 +42,31 @@ struct Tries {
     read: Option<Failing>,
 }
 
+/// Where the condition is told.
+struct Told {
+    health: Health,
+    /// The part that is down while rows cannot be read.
+    whole: &'static str,
+    /// The part that is down while rows can be read and not written.
+    writes: &'static str,
+    /// How bad that is.
+    down: State,
+}
+
 /// Cheap to clone; all clones are the same.
 #[derive(Clone, Default)]
 pub(super) struct Condition {
     tries: Arc<Mutex<Tries>>,
-    told: Arc<OnceLock<(Health, &'static str, State)>>,
+    told: Arc<OnceLock<Told>>,
 }
 
 impl Condition {
-    /// Tells health from now on, under this name; `down` is what it is while a way does not work.
-    pub(super) fn tell(&self, health: &Health, part: &'static str, down: State) {
-        health.set(part, State::Ok, "");
+    /// Tells health from now on, under these names: of the database, and of its writes alone. `down` is what it is while
+    /// a way does not work.
+    pub(super) fn tell(&self, health: &Health, [whole, writes]: [&'static str; 2], down: State) {
+        health.set(whole, State::Ok, "");
         // Once a database; a second teller would say the same.
-        let _ = self.told.set((health.clone(), part, down));
+        let _ = self.told.set(Told { health: health.clone(), whole, writes, down });
     }
 
     /// Takes in what became of a try. What says nothing about the database, such as a full line or a refused
@@ -94,13 +106,19 @@ impl Condition {
     }
 
     fn show(&self, standing: &Standing) {
-        let Some((health, part, down)) = self.told.get() else { return };
-        match standing {
-            Standing::Up => health.set(part, State::Ok, ""),
-            Standing::NoWrites(cause) => health.set(part, *down, format!("takes no writes: {cause}")),
-            Standing::NoReads(cause) => health.set(part, *down, format!("answers no reads: {cause}")),
-            Standing::Away(cause) => health.set(part, *down, format!("away: {cause}")),
-        }
+        let Some(told) = self.told.get() else { return };
+        let (whole, writes) = match standing {
+            Standing::Up => (None, None),
+            Standing::NoWrites(cause) => (None, Some(format!("it takes no writes: {cause}"))),
+            Standing::NoReads(cause) => (Some(format!("it answers no reads: {cause}")), None),
+            Standing::Away(cause) => (Some(format!("it is away: {cause}")), None),
+        };
+        let show = |part, reason: Option<String>| match reason {
+            None => told.health.set(part, State::Ok, ""),
+            Some(reason) => told.health.set(part, told.down, reason),
+        };
+        show(told.whole, whole);
+        show(told.writes, writes);
     }
 
     fn lock(&self) -> MutexGuard<'_, Tries> {
@@ -165,7 +183,7 @@ mod tests {
     fn one_failure_is_no_outage_and_failures_for_long_are() {
         let condition = Condition::default();
         let health = Health::new();
-        condition.tell(&health, "provisioning", State::Red);
+        condition.tell(&health, ["provisioning", "provisioning writes"], State::Red);
         failing(&condition, Way::Write);
         assert_eq!(condition.standing(), Standing::Up);
         aged(&condition);
@@ -176,7 +194,7 @@ mod tests {
         failing(&condition, Way::Read);
         assert_eq!(condition.standing(), Standing::Away("refused".to_owned()));
         let shown = health.ready().1;
-        assert_eq!((shown[0].state, shown[0].reason.as_str()), (State::Red, "away: refused"));
+        assert_eq!((shown[0].state, shown[0].reason.as_str()), (State::Red, "it is away: refused"));
         condition.tried(Way::Write, &Ok(()));
         assert_eq!(condition.standing(), Standing::NoReads("refused".to_owned()));
         condition.tried(Way::Read, &Ok(()));

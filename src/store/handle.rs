@@ -123,6 +123,7 @@ impl Store {
             on_commit,
             progress: Progress::new(),
             unprepared: Arc::new(Mutex::new(unprepared.then_some(database))),
+            distrust: Arc::default(),
         };
         let limits = settings
             .manager
@@ -150,11 +151,19 @@ impl Store {
         })
     }
 
-    /// Tells health from now on how the database is, under this name: by what becomes of writes and reads. One that
+    /// Starts another writer where the last one has ended and nobody watches over it any more.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn revive(&self) -> Result<(), Error> {
+        self.desk.start()
+    }
+
+    /// Tells health from now on how the database is, under these names, of the whole and of its writes alone: by what becomes of writes and reads. One that
     /// can be spared is degraded while it is away, any other red.
-    pub fn tell(&self, health: &Health, part: &'static str) {
+    pub fn tell(&self, health: &Health, parts: [&'static str; 2]) {
         let down = if self.need == Need::Spare { State::Degraded } else { State::Red };
-        self.condition.tell(health, part, down);
+        self.condition.tell(health, parts, down);
     }
 
     /// What the last writes and reads say about the database.

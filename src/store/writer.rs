@@ -5,7 +5,7 @@
 //! may therefore run twice and holds only absolute values. See `docs/ARCHITECTURE.md`, "Group commit".
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use diesel::QueryResult;
 use diesel::result::{DatabaseErrorKind, Error as Diesel};
 use tokio::sync::{mpsc, oneshot};
 
+use super::witness::Witness;
 use super::{AnyConnection, Database, Error, Manager};
 use crate::ops::failpoint::hit_in;
 use crate::supervision::Heart;
@@ -68,6 +69,8 @@ pub(crate) struct Writer {
     pub(crate) progress: Progress,
     /// The database whose migrations are still to be applied, because it was away at the start.
     pub(crate) unprepared: Arc<Mutex<Option<Database>>>,
+    /// Why the file is not to be trusted by this process any more.
+    pub(crate) distrust: Arc<OnceLock<String>>,
 }
 
 /// How long a thread has been at one batch or query: a server that has stopped answering is seen here, because the client
@@ -107,24 +110,35 @@ impl Drop for AtWork<'_> {
     }
 }
 
+/// What the thread works over.
+struct Link {
+    connection: Option<AnyConnection>,
+    witness: Witness,
+}
+
 /// How often an item that lost against another transaction is tried again.
 const RETRIES: u32 = 3;
 
 impl Writer {
     /// Serves until every sender is gone. Blocks: runs on a thread of its own.
     pub(crate) fn serve(&self, waiting: &mut mpsc::Receiver<Box<dyn Item>>) {
-        let mut connection = None;
+        let mut link = Link { connection: None, witness: Witness::of(&self.manager) };
         let mut batch: Vec<Box<dyn Item>> = Vec::with_capacity(self.batch);
         while waiting.blocking_recv_many(&mut batch, self.batch) > 0 {
             let _work = self.heart.work();
             let _at_work = self.progress.begin();
-            self.commit_all(&mut connection, &mut batch);
+            link.witness.watch();
+            self.commit_all(&mut link, &mut batch);
             batch.clear();
+            // Who looks after the thread ends the process.
+            if self.distrust.get().is_some() {
+                return;
+            }
         }
     }
 
-    fn commit_all(&self, connection: &mut Option<AnyConnection>, batch: &mut Vec<Box<dyn Item>>) {
-        let fault = match self.attempt(connection, batch) {
+    fn commit_all(&self, link: &mut Link, batch: &mut Vec<Box<dyn Item>>) {
+        let fault = match self.attempt(link, batch) {
             Ok(()) => return batch.drain(..).for_each(|item| item.answer(Ok(()))),
             Err(fault) => fault,
         };
@@ -135,13 +149,15 @@ impl Writer {
         let doubtful = matches!(fault, Fault::Commit(_));
         let mut away = match fault {
             Fault::Connect(text) => Some(text),
+            // Never again on this file: it may succeed over a hole.
+            Fault::Distrusted(_) => return batch.drain(..).for_each(|item| item.answer(Err(Error::Unknown))),
             _ => None,
         };
         for item in batch.drain(..) {
             match &away {
                 // One refused opening speaks for the whole batch: each may take long.
                 Some(text) => item.answer(Err(not_reached(doubtful, text))),
-                None => away = self.commit_one(connection, item, doubtful),
+                None => away = self.commit_one(link, item, doubtful),
             }
         }
     }
@@ -149,7 +165,7 @@ impl Writer {
     /// Runs an item alone; returns why the database could not be reached, if it could not.
     fn commit_one(
         &self,
-        connection: &mut Option<AnyConnection>,
+        link: &mut Link,
         item: Box<dyn Item>,
         mut doubtful: bool,
     ) -> Option<String> {
@@ -157,7 +173,7 @@ impl Writer {
         let mut alone = vec![item];
         let mut tries = 0;
         let outcome = loop {
-            let fault = match self.attempt(connection, &mut alone) {
+            let fault = match self.attempt(link, &mut alone) {
                 Ok(()) => break Ok(()),
                 Err(fault) => fault,
             };
@@ -169,7 +185,7 @@ impl Writer {
             std::thread::sleep(pause(tries));
         };
         let away = match &outcome {
-            Err(Fault::Connect(text)) => Some(text.clone()),
+            Err(Fault::Connect(text) | Fault::Distrusted(text)) => Some(text.clone()),
             _ => None,
         };
         for item in alone {
@@ -184,8 +200,9 @@ impl Writer {
     }
 
     /// One transaction over these items, on a connection that is opened anew after the last one broke.
-    fn attempt(&self, slot: &mut Option<AnyConnection>, batch: &mut [Box<dyn Item>]) -> Result<(), Fault> {
+    fn attempt(&self, link: &mut Link, batch: &mut [Box<dyn Item>]) -> Result<(), Fault> {
         let started = Instant::now();
+        let Link { connection: slot, witness } = link;
         let connection = match slot {
             Some(connection) => connection,
             None => {
@@ -203,9 +220,18 @@ impl Writer {
             run_batch(connection, batch, &self.heart)
         };
         self.heart.step();
+        if matches!(&outcome, Err(fault) if fault.is_of_disk())
+            && let Some(fault) = witness.fault()
+        {
+            let _ = self.distrust.set(fault.clone());
+            return Err(Fault::Distrusted(fault));
+        }
         match &outcome {
             Ok(()) => self.count(batch.len(), started),
-            Err(_) if is_broken(connection) => *slot = None,
+            Err(_) if is_broken(connection) => {
+                *slot = None;
+                witness.forget();
+            }
             Err(_) => {}
         }
         outcome
@@ -269,6 +295,8 @@ enum Fault {
     /// The commit's answer was lost.
     Commit(Diesel),
     Panicked(String),
+    /// Pages of the file did not reach the disk, and the kernel has forgotten them.
+    Distrusted(String),
 }
 
 impl std::fmt::Display for Fault {
@@ -277,6 +305,7 @@ impl std::fmt::Display for Fault {
             Self::Diesel(error) | Self::Commit(error) => error.fmt(f),
             Self::Panicked(text) => write!(f, "panic: {text}"),
             Self::Connect(text) => write!(f, "no connection: {text}"),
+            Self::Distrusted(text) => f.write_str(text),
         }
     }
 }
@@ -288,14 +317,19 @@ impl Fault {
         match self {
             Self::Diesel(error) => lost_a_race(error),
             Self::Commit(_) => true,
-            Self::Connect(_) | Self::Panicked(_) => false,
+            Self::Connect(_) | Self::Panicked(_) | Self::Distrusted(_) => false,
         }
+    }
+
+    /// Whether SQLite could not write, or could not sync, its files.
+    fn is_of_disk(&self) -> bool {
+        matches!(self, Self::Diesel(Diesel::DatabaseError(_, info)) if info.message().contains("disk I/O error"))
     }
 
     fn to_error(&self) -> Error {
         match self {
             Self::Diesel(error) => Error::of(copy_of(error)),
-            Self::Commit(_) => Error::Unknown,
+            Self::Commit(_) | Self::Distrusted(_) => Error::Unknown,
             Self::Panicked(text) => Error::Panicked(text.clone()),
             Self::Connect(text) => Error::Connect(text.clone()),
         }

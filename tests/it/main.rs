@@ -24,6 +24,10 @@ mod crash;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
+mod disk;
+#[cfg(test)]
+mod down;
+#[cfg(test)]
 mod full_disk;
 #[cfg(test)]
 mod guest;
@@ -39,3 +43,7 @@ mod migrations;
 mod queue;
 #[cfg(test)]
 mod ready;
+#[cfg(test)]
+mod signals;
+#[cfg(test)]
+mod starved;

@@ -6,19 +6,21 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix_web::cookie::{Cookie, SameSite, time};
-use actix_web::http::StatusCode;
+use actix_web::http::{Method, StatusCode};
 use actix_web::http::header::{HOST, ORIGIN, RETRY_AFTER};
 use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 use tokio::sync::Semaphore;
 
 use super::forms::Filled;
+use super::overview::LastFigures;
 use super::taste::Taste;
 use super::{page, see_other};
 use crate::access::Principal;
 use crate::crypto::{hex, sha256};
 use crate::model::{Uid, UserId};
 use crate::store::provisioning::session::{self, Session};
+use crate::web::stale::unreadable;
 use crate::web::{Fault, State};
 
 /// Name of the cookie.
@@ -31,23 +33,57 @@ const MOST_TRIES: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(300);
 /// Sources remembered.
 const MOST_SOURCES: usize = 10_000;
+/// How long a session is believed that cannot be looked at, because the database is away.
+const SEEN: Duration = Duration::from_secs(600);
+/// Sessions remembered for that.
+const MOST_SEEN: usize = 4096;
 /// Passwords checked at once: each costs tens of milliseconds and 19 MB.
 const CHECKS: usize = 2;
 
-/// Counts attempts to log in, for each source.
+/// Counts attempts to log in, for each source, and remembers who was in for the time the database is away.
 #[derive(Debug)]
 pub struct Desk {
     tries: Mutex<HashMap<IpAddr, (Instant, u32)>>,
     checks: Semaphore,
+    /// Sessions by their hash.
+    seen: Mutex<HashMap<String, (Instant, Principal, String)>>,
+    /// What the overview showed last.
+    pub(super) figures: LastFigures,
 }
 
 impl Default for Desk {
     fn default() -> Self {
-        Self { tries: Mutex::default(), checks: Semaphore::new(CHECKS) }
+        Self {
+            tries: Mutex::default(),
+            checks: Semaphore::new(CHECKS),
+            seen: Mutex::default(),
+            figures: LastFigures::default(),
+        }
     }
 }
 
 impl Desk {
+    /// Remembers a session that was just looked at.
+    fn seen(&self, token_hash: &str, (principal, csrf): &(Principal, String)) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.len() >= MOST_SEEN {
+            seen.retain(|_, (at, ..)| at.elapsed() < SEEN);
+        }
+        if seen.len() < MOST_SEEN || seen.contains_key(token_hash) {
+            seen.insert(token_hash.to_owned(), (Instant::now(), principal.clone(), csrf.clone()));
+        }
+    }
+
+    fn forget(&self, token_hash: &str) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(token_hash);
+    }
+
+    fn last_seen(&self, token_hash: &str) -> Option<(Principal, String)> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, principal, csrf) = seen.get(token_hash).filter(|(at, ..)| at.elapsed() < SEEN)?;
+        Some((principal.clone(), csrf.clone()))
+    }
+
     /// Counts one more try; how long to wait when there were too many.
     fn try_from(&self, source: IpAddr) -> Result<(), Duration> {
         let mut tries = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
@@ -104,10 +140,27 @@ pub(super) async fn visitor(request: &HttpRequest, state: &State) -> Result<Opti
     };
     let token_hash = token_hash(cookie.value());
     let wanted = token_hash.clone();
-    let Some(found) = state.store.read(move |c| session::find(c, &wanted)).await? else { return Ok(None) };
-    let principal = state.access.person(found.person).await?;
-    let taste = Taste::of(request);
-    Ok(principal.map(|principal| Visitor { principal, csrf: found.csrf, taste, token_hash }))
+    let found = async {
+        let Some(found) = state.store.read(move |c| session::find(c, &wanted)).await? else { return Ok(None) };
+        Ok(state.access.person(found.person).await?.map(|principal| (principal, found.csrf)))
+    };
+    let found: Result<Option<(Principal, String)>, Fault> = found.await;
+    let (principal, csrf) = match found {
+        Ok(Some(found)) => {
+            state.desk.seen(&token_hash, &found);
+            found
+        }
+        Ok(None) => {
+            state.desk.forget(&token_hash);
+            return Ok(None);
+        }
+        // Whose session was looked at before the database went away may see what is known without it.
+        Err(fault) if request.method() == Method::GET && unreadable(state) => {
+            state.desk.last_seen(&token_hash).ok_or(fault)?
+        }
+        Err(fault) => return Err(fault),
+    };
+    Ok(Some(Visitor { principal, csrf, taste: Taste::of(request), token_hash }))
 }
 
 /// The way to the door, and back afterwards.
@@ -249,6 +302,7 @@ pub(super) async fn logout(
     if let Some(visitor) = visitor(&request, &state).await? {
         Filled::of(&request, payload, &state, &visitor).await?;
         let hash = visitor.token_hash;
+        state.desk.forget(&hash);
         state.store.write(move |c| session::end(c, &hash)).await?;
         set_cookie(&mut answer, &request, String::new(), time::Duration::ZERO)?;
     }

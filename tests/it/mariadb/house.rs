@@ -8,8 +8,9 @@ use dispatcher::store::provisioning::schema::job;
 use serde_json::Value;
 
 use super::Server;
+use crate::down::{mode_is, works};
 use crate::harness::catalogue::Catalogue;
-use crate::harness::client::{noop, number, run};
+use crate::harness::client::{Client, noop, number, page, run};
 use crate::harness::ledger::Ledger;
 use crate::harness::{PROGRAM, Site, wait_until};
 
@@ -85,6 +86,29 @@ fn a_launch_and_a_command_complete_and_go_on_after_a_kill() {
     assert_eq!(ended, 4);
 }
 
+/// What works while rows can be neither read nor written.
+fn away(site: &Site, client: &mut Client, before: i64) {
+    let ops_url = &site.ready().ops_url;
+    let said = mode_is(ops_url, "provisioning database away");
+    assert_eq!(said["ok"], false, "another node may reach it: {said:#}");
+    assert!(works(&said, "health and metrics") && !works(&said, "reads") && !works(&said, "submits"));
+    // What was read before is shown again, marked; what was not is refused, with a time to come back.
+    let path = format!("/api/v1/jobs/{before}");
+    let read = client.native("GET", &path, None, None).expect("an answer").expect(200);
+    assert_eq!(read.json()["state"], "complete", "{}", read.text());
+    assert!(read.headers.contains_key("x-dispatcher-stale"), "{:?}", read.headers);
+    assert!(read.headers.get("warning").is_some_and(|text| text.starts_with("110")), "{:?}", read.headers);
+    let new = client.native("GET", "/api/v1/jobs?limit=17", None, None).expect("an answer");
+    assert_eq!(new.status, 503, "{}", new.text());
+    let said = client.get("/api/v1/health");
+    assert_eq!(said["mode"], "provisioning database away", "{said:#}");
+    // A key that nobody checked gets nothing, stale or not.
+    let mut stranger = Client::at(&site.ready().url, site.ready().access_key.clone(), "guessed".to_owned());
+    let read = stranger.native("GET", &path, None, None).expect("an answer");
+    assert_eq!(read.status, 403, "{}", read.text());
+    assert_eq!(page(ops_url, "/health/live").status, 200, "a restart would not help");
+}
+
 #[test]
 fn while_the_server_is_away_submits_are_refused_and_everything_heals() {
     let Some(server) = Server::given() else { return };
@@ -102,8 +126,7 @@ fn while_the_server_is_away_submits_are_refused_and_everything_heals() {
         let wait: u32 = answer.headers.get("retry-after").and_then(|v| v.parse().ok()).expect("Retry-After");
         assert!(wait <= 1, "{wait}");
     }
-    let read = client.native("GET", &format!("/api/v1/jobs/{before}"), None, None).expect("an answer");
-    assert_eq!(read.status, 503, "{}", read.text());
+    away(&site, &mut client, before);
     server.proxy.down(false);
     let back = Instant::now();
     let mut after = None;
@@ -122,6 +145,9 @@ fn while_the_server_is_away_submits_are_refused_and_everything_heals() {
         in_a_row == 20
     });
     client.completed(after.expect("accepted"));
+    mode_is(&site.ready().ops_url, "all parts up");
+    let fresh = client.native("GET", &path, None, None).expect("an answer").expect(200);
+    assert!(!fresh.headers.contains_key("x-dispatcher-stale"), "{:?}", fresh.headers);
     println!("and completes {:?} after", back.elapsed());
     let jobs = client.jobs("");
     assert_eq!(jobs.len(), 2, "what was refused is not there: {jobs:#?}");

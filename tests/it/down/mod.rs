@@ -1,0 +1,133 @@
+//! A part is taken away under a running installation and brought back: what works as ever, what waits, and that health
+//! says which mode it is. `tests/README.md` names the test of each row of the table "When a part is down".
+
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::absent::{heartbeats_in, sum};
+use crate::harness::client::{is_end, noop, page, run};
+use crate::harness::{Site, wait_for, wait_until};
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// What the operators' listener says of the process.
+pub(crate) fn health(ops_url: &str) -> Value {
+    page(ops_url, "/health/ready").json()
+}
+
+/// Waits until the process says that it is in this mode, whatever else may be down.
+#[track_caller]
+pub(crate) fn mode_is(ops_url: &str, wanted: &str) -> Value {
+    wait_for(&format!("health says \"{wanted}\""), SOON, || {
+        let said = health(ops_url);
+        let mut modes = said["modes"].as_array().expect("a list of modes").iter();
+        (said["mode"] == wanted || modes.any(|mode| mode["mode"] == wanted)).then(|| said.clone())
+    })
+}
+
+/// Whether something works, by the words of health.
+#[track_caller]
+pub(crate) fn works(health: &Value, what: &str) -> bool {
+    health["works"].as_array().expect("what works").iter().any(|word| word == what)
+}
+
+fn metrics(site: &Site) -> String {
+    page(&site.ready().ops_url, "/metrics").expect(200).text()
+}
+
+#[test]
+fn without_the_analytics_database_points_wait_in_bounded_memory_and_nothing_else_notices() {
+    let mut site = Site::new();
+    let folder = site.beside("elsewhere");
+    let database = folder.join("analytics.db");
+    let text = format!(
+        "[database]\nanalytics = \"sqlite://{}\"\n[pinger]\nevery_ms = 200\nspill = 5\n",
+        database.display()
+    );
+    let settings = site.settings(&text);
+    // It is away from the start: its folder does not exist.
+    site.start(&["--config", &settings]);
+    let ops_url = site.ready().ops_url.clone();
+    let mut client = site.client();
+    let server = client.server("measured");
+    let said = mode_is(&ops_url, "analytics database away");
+    assert_eq!(said["ok"], true, "it still gets requests: {said:#}");
+    for what in ["submits", "reads", "calls to clouds", "commands on guests", "watches and work at once"] {
+        assert!(works(&said, what), "{what}: {said:#}");
+    }
+    assert!(!works(&said, "measurements of guests"));
+    let command = client.submit(&run(server, &["/bin/echo", "hello"]), None);
+    client.completed(command);
+    wait_until("five points wait and more are lost", SOON, || {
+        let page = metrics(&site);
+        sum(&page, "dispatcher_analytics_spilled") == 5.0 && sum(&page, "dispatcher_analytics_lost_total") > 0.0
+    });
+
+    std::fs::create_dir(&folder).expect("room on the disk");
+    wait_until("what waited is written", SOON, || {
+        database.exists() && heartbeats_in(&database, server) >= 5
+    });
+    mode_is(&ops_url, "all parts up");
+    wait_until("nothing waits any more", SOON, || sum(&metrics(&site), "dispatcher_analytics_spilled") == 0.0);
+    site.stop();
+    assert!(!Path::new(&site.data().join("analytics.db")).exists());
+}
+
+#[test]
+fn a_guest_that_stands_still_keeps_its_commands_waiting_and_others_go_on() {
+    let mut site = Site::started(&[]);
+    let ops_url = site.ready().ops_url.clone();
+    let mut client = site.client();
+    let still = client.server("still");
+    let guest = Pid::from_raw(*site.guests().first().expect("its guest"));
+    let other = client.server("other");
+    kill(guest, Signal::SIGSTOP).expect("our own guest");
+    // Its session ends only when its silence was noticed; from then on commands wait in line.
+    wait_until("its silence is noticed", SOON, || {
+        let agents = client.get("/api/v1/agents");
+        let row = agents["agents"].as_array().and_then(|all| all.iter().find(|row| row["server"] == still));
+        let log = site.whole_log();
+        row.is_some() && log.contains(&format!("server {still}"))
+    });
+    let waits = client.submit(&run(still, &["/bin/echo", "late"]), None);
+    let goes_on = client.submit(&run(other, &["/bin/echo", "now"]), None);
+    client.completed(goes_on);
+    let said = client.job(waits);
+    assert!(!is_end(&said), "{said:#}");
+    assert_eq!(said["why"]["code"], "verdict-guest", "{said:#}");
+    let quiet = client.submit(&noop("needs no guest"), None);
+    client.completed(quiet);
+    kill(guest, Signal::SIGCONT).expect("our own guest");
+    client.completed(waits);
+    mode_is(&ops_url, "all parts up");
+    site.stop();
+}
+
+#[test]
+fn commands_for_a_guest_that_is_gone_wait_and_health_counts_their_guests() {
+    let mut site = Site::new();
+    // A guest that ended is started again by its cloud, unless it cannot be: here its program is taken away.
+    let program = site.beside("guest-program");
+    std::os::unix::fs::symlink(crate::harness::PROGRAM, &program).expect("room on the disk");
+    let settings = site.settings(&format!("[simulated]\nguest_program = \"{}\"\n", program.display()));
+    site.start(&["--config", &settings]);
+    let ops_url = site.ready().ops_url.clone();
+    let mut client = site.client();
+    let server = client.server("gone");
+    std::fs::remove_file(&program).expect("our own file");
+    let guest = Pid::from_raw(*site.guests().first().expect("its guest"));
+    kill(guest, Signal::SIGKILL).expect("our own guest");
+    let waits = client.submit(&run(server, &["/bin/echo", "late"]), None);
+    let said = mode_is(&ops_url, "guests away");
+    assert!(works(&said, "submits") && works(&said, "calls to clouds") && !works(&said, "commands on guests"));
+    assert_eq!(said["ok"], true, "{said:#}");
+    assert!(!is_end(&client.job(waits)));
+    std::os::unix::fs::symlink(crate::harness::PROGRAM, &program).expect("room on the disk");
+    client.completed(waits);
+    mode_is(&ops_url, "all parts up");
+    site.stop();
+}
