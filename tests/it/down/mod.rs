@@ -78,55 +78,29 @@ fn without_the_analytics_database_points_wait_in_bounded_memory_and_nothing_else
 }
 
 #[test]
-fn a_guest_that_stands_still_keeps_its_commands_waiting_and_others_go_on() {
+fn a_guest_that_stands_still_keeps_its_commands_waiting_health_counts_it_and_others_go_on() {
     let mut site = Site::started(&[]);
     let ops_url = site.ready().ops_url.clone();
     let mut client = site.client();
     let still = client.server("still");
     let guest = Pid::from_raw(*site.guests().first().expect("its guest"));
     let other = client.server("other");
+    wait_until("both have a session", SOON, || sum(&metrics(&site), "dispatcher_agents_connected") == 2.0);
     kill(guest, Signal::SIGSTOP).expect("our own guest");
     // Its session ends only when its silence was noticed; from then on commands wait in line.
-    wait_until("its silence is noticed", SOON, || {
-        let agents = client.get("/api/v1/agents");
-        let row = agents["agents"].as_array().and_then(|all| all.iter().find(|row| row["server"] == still));
-        let log = site.whole_log();
-        row.is_some() && log.contains(&format!("server {still}"))
-    });
+    wait_until("its silence is noticed", SOON, || sum(&metrics(&site), "dispatcher_agents_connected") == 1.0);
     let waits = client.submit(&run(still, &["/bin/echo", "late"]), None);
     let goes_on = client.submit(&run(other, &["/bin/echo", "now"]), None);
     client.completed(goes_on);
-    let said = client.job(waits);
-    assert!(!is_end(&said), "{said:#}");
-    assert_eq!(said["why"]["code"], "verdict-guest", "{said:#}");
+    let job = client.job(waits);
+    assert!(!is_end(&job), "{job:#}");
+    assert_eq!(job["why"]["code"], "verdict-guest", "{job:#}");
+    let said = mode_is(&ops_url, "guests away");
+    assert!(works(&said, "submits") && works(&said, "calls to clouds") && !works(&said, "commands on guests"));
+    assert_eq!(said["ok"], true, "it still gets requests: {said:#}");
     let quiet = client.submit(&noop("needs no guest"), None);
     client.completed(quiet);
     kill(guest, Signal::SIGCONT).expect("our own guest");
-    client.completed(waits);
-    mode_is(&ops_url, "all parts up");
-    site.stop();
-}
-
-#[test]
-fn commands_for_a_guest_that_is_gone_wait_and_health_counts_their_guests() {
-    let mut site = Site::new();
-    // A guest that ended is started again by its cloud, unless it cannot be: here its program is taken away.
-    let program = site.beside("guest-program");
-    std::os::unix::fs::symlink(crate::harness::PROGRAM, &program).expect("room on the disk");
-    let settings = site.settings(&format!("[simulated]\nguest_program = \"{}\"\n", program.display()));
-    site.start(&["--config", &settings]);
-    let ops_url = site.ready().ops_url.clone();
-    let mut client = site.client();
-    let server = client.server("gone");
-    std::fs::remove_file(&program).expect("our own file");
-    let guest = Pid::from_raw(*site.guests().first().expect("its guest"));
-    kill(guest, Signal::SIGKILL).expect("our own guest");
-    let waits = client.submit(&run(server, &["/bin/echo", "late"]), None);
-    let said = mode_is(&ops_url, "guests away");
-    assert!(works(&said, "submits") && works(&said, "calls to clouds") && !works(&said, "commands on guests"));
-    assert_eq!(said["ok"], true, "{said:#}");
-    assert!(!is_end(&client.job(waits)));
-    std::os::unix::fs::symlink(crate::harness::PROGRAM, &program).expect("room on the disk");
     client.completed(waits);
     mode_is(&ops_url, "all parts up");
     site.stop();
