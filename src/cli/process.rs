@@ -207,7 +207,12 @@ mod tests {
             shown.contains("store  red    s      gone") && shown.contains("dispatcher actors"),
             "{shown}"
         );
-        assert!(shown.starts_with("provisioning database away\n  provisioning database away since s: away: gone\n"), "{shown}");
+        assert!(
+            shown.starts_with(
+                "provisioning database away\n  provisioning database away since s: away: gone\n"
+            ),
+            "{shown}"
+        );
         assert!(shown.contains("works: health and metrics\n  waits: submits: refused at once\n"), "{shown}");
         assert!(!is_well(&ill) && is_well(&json!({"ok": true})) && !is_well(&json!({})));
     }

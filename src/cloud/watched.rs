@@ -86,7 +86,9 @@ fn sum(accounts: &BTreeMap<String, Last>) -> (State, String) {
 fn silence(error: &CallError) -> Option<String> {
     match error {
         CallError::Unknown { text } => Some(text.clone()),
-        CallError::Refused { class: ErrorClass::Transient, code, text, .. } => Some(format!("{code}: {text}")),
+        CallError::Refused { class: ErrorClass::Transient, code, text, .. } => {
+            Some(format!("{code}: {text}"))
+        }
         CallError::Refused { .. } => None,
     }
 }

@@ -90,8 +90,15 @@ fn essence(plan: &Value) -> Value {
         Value::Object(fields) => {
             let Some((name, inner)) = fields.iter().next() else { return Value::Null };
             let kept = |name: &str| inner.get(name).cloned();
-            json!([name, kept("state"), kept("n"), kept("attempt"), kept("resend"), kept("code"),
-                   if inner.is_string() { inner.clone() } else { Value::Null }])
+            json!([
+                name,
+                kept("state"),
+                kept("n"),
+                kept("attempt"),
+                kept("resend"),
+                kept("code"),
+                if inner.is_string() { inner.clone() } else { Value::Null }
+            ])
         }
         other => other.clone(),
     }
@@ -108,16 +115,22 @@ fn illegal(recorded: &Recorded, planned: &Plan) -> Option<&'static str> {
     match planned {
         Plan::Leave => Some("it leaves a job of its own that has not ended"),
         Plan::Rest | Plan::Claim(_) if job.owner.is_some() => Some("it does nothing with a job of its own"),
-        Plan::Rest if job.due_at.is_none() && recorded.history.watches.iter().all(|w| w.done_at.is_some()) => {
+        Plan::Rest
+            if job.due_at.is_none() && recorded.history.watches.iter().all(|w| w.done_at.is_some()) =>
+        {
             Some("nothing will ever wake the job")
         }
         Plan::Send { .. } | Plan::Undo { .. } | Plan::BeginUndo { .. } | Plan::Withdraw { .. } if open => {
             Some("it moves on past an open call")
         }
-        Plan::End(ending) if open && ending.state != JobState::Unresolved => Some("it ends for sure with an open call"),
+        Plan::End(ending) if open && ending.state != JobState::Unresolved => {
+            Some("it ends for sure with an open call")
+        }
         Plan::End(ending) if ending.state == JobState::Complete => {
-            let reached = verdict_of_this_try(&recorded.history).is_some_and(|e| e.verdict == Verdict::Reached);
-            let well = reached && job.state == JobState::Awaiting && job.cancel_by.is_none() && !job.undo_begun;
+            let reached =
+                verdict_of_this_try(&recorded.history).is_some_and(|e| e.verdict == Verdict::Reached);
+            let well =
+                reached && job.state == JobState::Awaiting && job.cancel_by.is_none() && !job.undo_begun;
             (!well).then_some("it completes without the evidence of this try")
         }
         _ => None,
@@ -143,12 +156,16 @@ fn replay(file: &Path) -> Vec<Value> {
     for (number, line) in (1..).zip(text.lines()) {
         let line: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{shown}:{number}: {e}"));
         let facts = filled(template(), line["facts"].clone());
-        let recorded: Recorded =
-            serde_json::from_value(facts).unwrap_or_else(|e| panic!("{shown}:{number}: cannot be read any more: {e}"));
+        let recorded: Recorded = serde_json::from_value(facts)
+            .unwrap_or_else(|e| panic!("{shown}:{number}: cannot be read any more: {e}"));
         let planned = planned(&recorded);
         assert_eq!(illegal(&recorded, &planned), None, "{shown}:{number}: {planned:?}");
         let now = essence(&serde_json::to_value(&planned).expect("plain data"));
-        assert_eq!(now, essence(&line["plan"]), "{shown}:{number}: another move than the version that recorded it");
+        assert_eq!(
+            now,
+            essence(&line["plan"]),
+            "{shown}:{number}: another move than the version that recorded it"
+        );
         moves.push(now);
     }
     moves
@@ -157,8 +174,10 @@ fn replay(file: &Path) -> Vec<Value> {
 #[test]
 fn every_recorded_history_replays_with_legal_moves_and_the_same_ones() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/histories");
-    let mut files: Vec<PathBuf> =
-        std::fs::read_dir(folder).expect("the recorded histories").map(|entry| entry.expect("a file").path()).collect();
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
+        .expect("the recorded histories")
+        .map(|entry| entry.expect("a file").path())
+        .collect();
     files.retain(|file| file.extension().is_some_and(|ending| ending == "jsonl"));
     files.sort();
     assert!(files.len() >= 12, "{files:?}");

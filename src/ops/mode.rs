@@ -143,7 +143,10 @@ const LOSSES: &[Loss] = &[
         part: "queue",
         name: "queue away",
         takes: &[Ability::Watches],
-        waits: &["watches and work: delayed until the next sweep", "messages: in the outbox, published after"],
+        waits: &[
+            "watches and work: delayed until the next sweep",
+            "messages: in the outbox, published after",
+        ],
         sees: "watches and work are delayed; the age of the outbox shows for how long; everything is published after",
     },
     Loss {
@@ -316,7 +319,10 @@ mod tests {
         ];
         let found = modes(&parts);
         assert_eq!(name(&found), "queue away and 2 more");
-        assert_eq!(found.iter().map(|mode| mode.part).collect::<Vec<_>>(), ["queue", "key manager", "analytics"]);
+        assert_eq!(
+            found.iter().map(|mode| mode.part).collect::<Vec<_>>(),
+            ["queue", "key manager", "analytics"]
+        );
         let works = left(&found);
         assert!(works.contains(&"submits") && works.contains(&"commands on guests"));
         for gone in ["calls to clouds", "watches and work at once", "measurements of guests"] {
@@ -335,7 +341,11 @@ mod tests {
     fn health_answers_in_every_mode_and_each_row_says_what_waits_and_what_is_seen() {
         for loss in LOSSES {
             assert!(!loss.takes.contains(&Ability::Health), "{}", loss.part);
-            assert!(!loss.waits.is_empty() && !loss.sees.is_empty() && !loss.name.is_empty(), "{}", loss.part);
+            assert!(
+                !loss.waits.is_empty() && !loss.sees.is_empty() && !loss.name.is_empty(),
+                "{}",
+                loss.part
+            );
         }
         let names: std::collections::BTreeSet<&str> = LOSSES.iter().map(|loss| loss.part).collect();
         assert_eq!(names.len(), LOSSES.len(), "one row a part");

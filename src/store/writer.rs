@@ -5,8 +5,8 @@
 //! may therefore run twice and holds only absolute values. See `docs/ARCHITECTURE.md`, "Group commit".
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use diesel::QueryResult;
@@ -163,12 +163,7 @@ impl Writer {
     }
 
     /// Runs an item alone; returns why the database could not be reached, if it could not.
-    fn commit_one(
-        &self,
-        link: &mut Link,
-        item: Box<dyn Item>,
-        mut doubtful: bool,
-    ) -> Option<String> {
+    fn commit_one(&self, link: &mut Link, item: Box<dyn Item>, mut doubtful: bool) -> Option<String> {
         self.tally.replays.fetch_add(1, Ordering::Relaxed);
         let mut alone = vec![item];
         let mut tries = 0;

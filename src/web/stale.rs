@@ -195,7 +195,9 @@ mod tests {
         let old = Answer { body: Bytes::from_static(b"{\"id\":1}"), ..answer(0) };
         let shown = again(&old);
         assert_eq!(shown.headers().get("x-dispatcher-stale").expect("its age"), "0");
-        assert!(shown.headers().get("warning").expect("a warning").to_str().expect("text").starts_with("110"));
+        assert!(
+            shown.headers().get("warning").expect("a warning").to_str().expect("text").starts_with("110")
+        );
         let body = shown.into_body().try_into_bytes().unwrap_or_default();
         assert_eq!(body, "{\"id\":1}", "the body keeps its contract");
     }

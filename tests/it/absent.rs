@@ -99,7 +99,9 @@ fn without_the_key_manager_a_launch_waits_says_so_and_completes_when_it_is_back(
     let other = client.submit(&noop("needs no credential"), None);
     client.completed(other);
     let said = mode_is(&site.ready().ops_url, "key manager away");
-    assert!(works(&said, "submits") && works(&said, "commands on guests") && !works(&said, "calls to clouds"));
+    assert!(
+        works(&said, "submits") && works(&said, "commands on guests") && !works(&said, "calls to clouds")
+    );
     site.stop();
     site.start(&[]);
     site.client().completed(id);

@@ -167,7 +167,9 @@ fn a_dispatcher_that_is_killed_takes_neither_cloud_nor_guests_with_it() {
         site.client().job(waits).to_string().contains("Unreachable")
     });
     let said = mode_is(&site.ready().ops_url, "cloud away");
-    assert!(works(&said, "submits") && works(&said, "commands on guests") && !works(&said, "calls to clouds"));
+    assert!(
+        works(&said, "submits") && works(&said, "commands on guests") && !works(&said, "calls to clouds")
+    );
     let other = site.client().submit(&noop("needs no cloud"), None);
     site.client().completed(other);
     assert_eq!(cloud.start().url, ready.url, "a restart keeps its port");

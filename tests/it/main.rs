@@ -44,6 +44,8 @@ mod queue;
 #[cfg(test)]
 mod ready;
 #[cfg(test)]
+mod roles;
+#[cfg(test)]
 mod signals;
 #[cfg(test)]
 mod starved;

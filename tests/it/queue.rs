@@ -191,7 +191,9 @@ fn a_broker_that_dies_stops_or_is_blocked_costs_no_submit_and_no_message() {
             figure(&ready, "dispatcher_outbox_oldest_seconds ") >= 2 && queue_part(&ready).0 == "degraded"
         });
         let said = mode_is(&ready.ops_url, "queue away");
-        assert!(works(&said, "submits") && works(&said, "reads") && !works(&said, "watches and work at once"));
+        assert!(
+            works(&said, "submits") && works(&said, "reads") && !works(&said, "watches and work at once")
+        );
         broker.start();
         wait_until("the oldest is published", SOON, || {
             figure(&ready, "dispatcher_outbox_oldest_seconds ") == 0

@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix_web::cookie::{Cookie, SameSite, time};
-use actix_web::http::{Method, StatusCode};
 use actix_web::http::header::{HOST, ORIGIN, RETRY_AFTER};
+use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 use tokio::sync::Semaphore;
@@ -141,7 +141,9 @@ pub(super) async fn visitor(request: &HttpRequest, state: &State) -> Result<Opti
     let token_hash = token_hash(cookie.value());
     let wanted = token_hash.clone();
     let found = async {
-        let Some(found) = state.store.read(move |c| session::find(c, &wanted)).await? else { return Ok(None) };
+        let Some(found) = state.store.read(move |c| session::find(c, &wanted)).await? else {
+            return Ok(None);
+        };
         Ok(state.access.person(found.person).await?.map(|principal| (principal, found.csrf)))
     };
     let found: Result<Option<(Principal, String)>, Fault> = found.await;

@@ -322,8 +322,15 @@ mod tests {
         let shown = part_of(&state, Micros(61_000_000));
         assert_eq!((shown.word, shown.icon, shown.since.as_str()), ("degraded", "warn", "1 m 1 s"));
         let down = down_of(&modes(&[state])[0], Micros(61_000_000));
-        assert_eq!((down.name.as_str(), down.since.as_str(), down.bad), ("Key manager away", "1 m 1 s", false));
-        assert!(down.works.contains("submits") && down.works.contains("commands on guests"), "{}", down.works);
+        assert_eq!(
+            (down.name.as_str(), down.since.as_str(), down.bad),
+            ("Key manager away", "1 m 1 s", false)
+        );
+        assert!(
+            down.works.contains("submits") && down.works.contains("commands on guests"),
+            "{}",
+            down.works
+        );
         assert!(!down.works.contains("calls to clouds") && down.waits.contains("why says so"));
         let node = Node {
             boot: "0123456789abcdef".to_owned(),

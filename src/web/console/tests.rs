@@ -79,9 +79,14 @@ async fn the_overview_names_the_mode_what_works_and_what_waits() {
     rig.state.health.set("analytics", State::Degraded, "gone");
     let down = page(&rig, &session, "/").await.text;
     assert!(down.contains("2 parts are not well: queue away and 1 more."), "{down}");
-    for wanted in ["<strong>Queue away</strong>", "<strong>Analytics database away</strong>", ">Queue away and 1 more</span>",
-        "Works: health and metrics, reads, submits", "in the outbox, published after", "no connection to &#60;b&#62;"]
-    {
+    for wanted in [
+        "<strong>Queue away</strong>",
+        "<strong>Analytics database away</strong>",
+        ">Queue away and 1 more</span>",
+        "Works: health and metrics, reads, submits",
+        "in the outbox, published after",
+        "no connection to &#60;b&#62;",
+    ] {
         assert!(down.contains(wanted), "{wanted}: {down}");
     }
     assert!(!down.contains("id=\"stale\""), "rows can be read");

@@ -74,7 +74,8 @@ fn what_a_killed_node_held_goes_on_elsewhere_and_nothing_happens_twice() {
     assert_eq!(ledger.launches.len(), 19, "one server a launch");
     assert!(ledger.commands.values().all(|runs| *runs == 1), "{ledger:?}");
     assert_eq!(ledger.commands.len(), 3);
-    let log: String = house.serve.iter().map(house::Member::whole_log).collect();
+    let peers = house.serve.iter().chain(&house.monitors).chain(&house.others);
+    let log: String = peers.map(house::Member::whole_log).collect();
     assert!(log.contains("stood still and was declared dead"), "a peer noticed it");
 
     // It comes back with a life of its own and takes part again.
@@ -143,7 +144,10 @@ fn a_node_that_stood_still_for_a_minute_and_wakes_changes_nothing() {
     let Some((mut house, _)) = stood_still("latency_ms = 2000") else { return };
     let made = made(&house);
     assert_eq!(made.len(), 5);
-    assert!(made.values().all(|servers| *servers == 1), "class K: its late calls made nothing anew: {made:?}");
+    assert!(
+        made.values().all(|servers| *servers == 1),
+        "class K: its late calls made nothing anew: {made:?}"
+    );
     house.stop();
 }
 

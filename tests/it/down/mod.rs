@@ -64,12 +64,15 @@ fn without_the_analytics_database_points_wait_in_bounded_memory_and_nothing_else
     client.completed(command);
     wait_until("five points wait and more are lost", SOON, || {
         let page = metrics(&site);
-        sum(&page, "dispatcher_analytics_spilled") == 5.0 && sum(&page, "dispatcher_analytics_lost_total") > 0.0
+        sum(&page, "dispatcher_analytics_spilled") == 5.0
+            && sum(&page, "dispatcher_analytics_lost_total") > 0.0
     });
 
     std::fs::create_dir(&folder).expect("room on the disk");
     mode_is(&ops_url, "all parts up");
-    wait_until("nothing waits any more", SOON, || sum(&metrics(&site), "dispatcher_analytics_spilled") == 0.0);
+    wait_until("nothing waits any more", SOON, || {
+        sum(&metrics(&site), "dispatcher_analytics_spilled") == 0.0
+    });
     assert!(heartbeats_in(&database, server) >= 5, "what waited is written");
     site.stop();
     assert!(!Path::new(&site.data().join("analytics.db")).exists());
@@ -94,7 +97,9 @@ fn a_guest_that_stands_still_keeps_its_commands_waiting_health_counts_it_and_oth
     assert!(!is_end(&job), "{job:#}");
     assert_eq!(job["why"]["code"], "verdict-guest", "{job:#}");
     let said = mode_is(&ops_url, "guests away");
-    assert!(works(&said, "submits") && works(&said, "calls to clouds") && !works(&said, "commands on guests"));
+    assert!(
+        works(&said, "submits") && works(&said, "calls to clouds") && !works(&said, "commands on guests")
+    );
     assert_eq!(said["ok"], true, "it still gets requests: {said:#}");
     let quiet = client.submit(&noop("needs no guest"), None);
     client.completed(quiet);

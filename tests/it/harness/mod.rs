@@ -112,7 +112,15 @@ impl Site {
     /// A fresh folder; nothing runs yet.
     pub(crate) fn new() -> Self {
         let folder = tempfile::Builder::new().prefix("dispatcher-it-").tempdir().expect("a folder");
-        Self { folder, arguments: Vec::new(), child: None, ready: None, starts: 0, largest_file: None, environment: Vec::new() }
+        Self {
+            folder,
+            arguments: Vec::new(),
+            child: None,
+            ready: None,
+            starts: 0,
+            largest_file: None,
+            environment: Vec::new(),
+        }
     }
 
     /// A fresh folder with the process ready on it.

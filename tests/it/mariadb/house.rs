@@ -122,7 +122,8 @@ fn away(site: &Site, client: &mut Client, (before, cookie): (i64, &str)) {
     let said = client.get("/api/v1/health");
     assert_eq!(said["mode"], "provisioning database away", "{said:#}");
     let page = overview(site, cookie);
-    for wanted in ["id=\"stale\"", "<strong>Provisioning database away</strong>", "Works: health and metrics"] {
+    for wanted in ["id=\"stale\"", "<strong>Provisioning database away</strong>", "Works: health and metrics"]
+    {
         assert!(page.contains(wanted), "{wanted}: {page}");
     }
     // A key that nobody checked gets nothing, stale or not.
@@ -189,7 +190,7 @@ fn a_second_process_on_the_same_database_is_refused_by_name() {
     let same = second.settings(&settings(&server));
     second.start_refused(&["--config", &same]);
     let log = second.whole_log();
-    assert!(log.contains("another dispatcher works on mysql://"), "{log}");
+    assert!(log.contains("another dispatcher works alone on mysql://"), "{log}");
     let mut client = first.client();
     let id = client.submit(&noop("undisturbed"), None);
     client.completed(id);

@@ -43,7 +43,8 @@ impl Private {
     #[track_caller]
     fn order(&self, what: &str) {
         let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/services/mariadb.sh");
-        let status = Command::new(script).arg(what).arg(self.folder.path()).arg(self.port.to_string()).status();
+        let status =
+            Command::new(script).arg(what).arg(self.folder.path()).arg(self.port.to_string()).status();
         assert!(status.expect("the script runs").success(), "MariaDB does not {what}");
     }
 
@@ -136,10 +137,14 @@ fn outage(site: &Site, what: &'static str, (away, back): (&dyn Fn(), &dyn Fn()))
     wait_until("submits are accepted again", SOON, || returned.elapsed() > Duration::from_secs(6));
     let tries = load.end();
     let meanwhile: Vec<&Try> = tries.iter().filter(|t| t.at > gone && t.at + t.took < returned).collect();
-    let accepted: Vec<&str> =
-        meanwhile.iter().filter(|t| t.job.is_some() && t.at > gone + SETTLES).map(|t| t.key.as_str()).collect();
+    let accepted: Vec<&str> = meanwhile
+        .iter()
+        .filter(|t| t.job.is_some() && t.at > gone + SETTLES)
+        .map(|t| t.key.as_str())
+        .collect();
     assert!(accepted.is_empty(), "{what}: accepted while the server was away: {accepted:?}");
-    let first = tries.iter().filter(|t| t.job.is_some() && t.at + t.took >= returned).map(|t| t.at + t.took).min();
+    let first =
+        tries.iter().filter(|t| t.job.is_some() && t.at + t.took >= returned).map(|t| t.at + t.took).min();
     let took = first.expect("accepted again").duration_since(returned);
     assert!(took < BACK, "{what}: accepted again only {took:?} after the server was back");
     let mut times: Vec<Duration> = meanwhile.iter().map(|t| t.took).collect();
