@@ -8,6 +8,7 @@ mod check;
 mod condition;
 mod connection;
 mod error;
+mod fault;
 mod handle;
 mod keeper;
 mod prepared;

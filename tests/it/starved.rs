@@ -19,10 +19,12 @@ use crate::harness::http::NoAnswer;
 use crate::harness::{Order, Ready, Site, wait_for};
 
 const SOON: Duration = Duration::from_secs(120);
-/// Clients that submit at the same time.
-const CLIENTS: usize = 64;
+/// Clients that submit at the same time: more than a process works on at once (1024).
+const CLIENTS: usize = 1300;
 /// Submits of each.
-const EACH: usize = 12;
+const EACH: usize = 2;
+/// Stack of a client's thread.
+const STACK: usize = 256 * 1024;
 
 /// A control group of our own; its processes leave with it.
 struct Group(PathBuf);
@@ -134,7 +136,8 @@ fn load(ready: &Ready) -> Said {
     let threads: Vec<_> = (0..CLIENTS)
         .map(|thread| {
             let ready = ready.clone();
-            std::thread::spawn(move || client(&ready, thread))
+            let threads = std::thread::Builder::new().stack_size(STACK);
+            threads.spawn(move || client(&ready, thread)).expect("a thread")
         })
         .collect();
     let mut all = Said::default();

@@ -13,7 +13,7 @@ use askama::Template;
 use tokio::sync::Semaphore;
 
 use super::forms::Filled;
-use super::overview::LastFigures;
+use super::remembered::Remembered;
 use super::taste::Taste;
 use super::{page, see_other};
 use crate::access::Principal;
@@ -33,10 +33,6 @@ const MOST_TRIES: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(300);
 /// Sources remembered.
 const MOST_SOURCES: usize = 10_000;
-/// How long a session is believed that cannot be looked at, because the database is away.
-const SEEN: Duration = Duration::from_secs(600);
-/// Sessions remembered for that.
-const MOST_SEEN: usize = 4096;
 /// Passwords checked at once: each costs tens of milliseconds and 19 MB.
 const CHECKS: usize = 2;
 
@@ -45,45 +41,18 @@ const CHECKS: usize = 2;
 pub struct Desk {
     tries: Mutex<HashMap<IpAddr, (Instant, u32)>>,
     checks: Semaphore,
-    /// Sessions by their hash.
-    seen: Mutex<HashMap<String, (Instant, Principal, String)>>,
-    /// What the overview showed last.
-    pub(super) figures: LastFigures,
+    /// Who was in, and what they saw.
+    pub(super) remembered: Remembered,
 }
 
 impl Default for Desk {
     fn default() -> Self {
-        Self {
-            tries: Mutex::default(),
-            checks: Semaphore::new(CHECKS),
-            seen: Mutex::default(),
-            figures: LastFigures::default(),
-        }
+        let remembered = Remembered::default();
+        Self { tries: Mutex::default(), checks: Semaphore::new(CHECKS), remembered }
     }
 }
 
 impl Desk {
-    /// Remembers a session that was just looked at.
-    fn seen(&self, token_hash: &str, (principal, csrf): &(Principal, String)) {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.len() >= MOST_SEEN {
-            seen.retain(|_, (at, ..)| at.elapsed() < SEEN);
-        }
-        if seen.len() < MOST_SEEN || seen.contains_key(token_hash) {
-            seen.insert(token_hash.to_owned(), (Instant::now(), principal.clone(), csrf.clone()));
-        }
-    }
-
-    fn forget(&self, token_hash: &str) {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(token_hash);
-    }
-
-    fn last_seen(&self, token_hash: &str) -> Option<(Principal, String)> {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let (_, principal, csrf) = seen.get(token_hash).filter(|(at, ..)| at.elapsed() < SEEN)?;
-        Some((principal.clone(), csrf.clone()))
-    }
-
     /// Counts one more try; how long to wait when there were too many.
     fn try_from(&self, source: IpAddr) -> Result<(), Duration> {
         let mut tries = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
@@ -149,16 +118,16 @@ pub(super) async fn visitor(request: &HttpRequest, state: &State) -> Result<Opti
     let found: Result<Option<(Principal, String)>, Fault> = found.await;
     let (principal, csrf) = match found {
         Ok(Some(found)) => {
-            state.desk.seen(&token_hash, &found);
+            state.desk.remembered.seen(&token_hash, &found);
             found
         }
         Ok(None) => {
-            state.desk.forget(&token_hash);
+            state.desk.remembered.forget(&token_hash);
             return Ok(None);
         }
         // Whose session was looked at before the database went away may see what is known without it.
         Err(fault) if request.method() == Method::GET && unreadable(state) => {
-            state.desk.last_seen(&token_hash).ok_or(fault)?
+            state.desk.remembered.last_seen(&token_hash).ok_or(fault)?
         }
         Err(fault) => return Err(fault),
     };
@@ -304,7 +273,7 @@ pub(super) async fn logout(
     if let Some(visitor) = visitor(&request, &state).await? {
         Filled::of(&request, payload, &state, &visitor).await?;
         let hash = visitor.token_hash;
-        state.desk.forget(&hash);
+        state.desk.remembered.forget(&hash);
         state.store.write(move |c| session::end(c, &hash)).await?;
         set_cookie(&mut answer, &request, String::new(), time::Duration::ZERO)?;
     }

@@ -1,8 +1,7 @@
 //! The overview: what is wrong, what waits longest, how long a job takes, what was recovered. Every figure is read from
 //! rows or counted by this process; what cannot be known says so with its reason.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -113,39 +112,13 @@ async fn figures(state: &State, customer: CustomerId) -> Result<(Arc<Found>, boo
     match state.store.read(move |c| figures::read(c, customer)).await {
         Ok(found) => {
             let found = Arc::new(found);
-            state.desk.figures.keep(customer, &found);
+            state.desk.remembered.keep_figures(customer, &found);
             Ok((found, false))
         }
-        Err(error) => match state.desk.figures.last(customer).filter(|_| unreadable(state)) {
+        Err(error) => match state.desk.remembered.last_figures(customer).filter(|_| unreadable(state)) {
             Some(found) => Ok((found, true)),
             None => Err(error.into()),
         },
-    }
-}
-
-/// Tenants whose last figures are kept.
-const TENANTS: usize = 64;
-
-/// The figures that were read last, by tenant.
-#[derive(Default)]
-pub(super) struct LastFigures(Mutex<HashMap<CustomerId, Arc<Found>>>);
-
-impl std::fmt::Debug for LastFigures {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("figures")
-    }
-}
-
-impl LastFigures {
-    fn keep(&self, customer: CustomerId, found: &Arc<Found>) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() < TENANTS || kept.contains_key(&customer) {
-            kept.insert(customer, Arc::clone(found));
-        }
-    }
-
-    fn last(&self, customer: CustomerId) -> Option<Arc<Found>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&customer).cloned()
     }
 }
 

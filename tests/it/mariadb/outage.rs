@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::down::{mode_is, works};
-use crate::harness::client::{Client, noop, number};
+use crate::harness::client::{Client, is_end, noop, number};
 use crate::harness::{Ready, Site, wait_until};
 
 const SOON: Duration = Duration::from_secs(60);
@@ -158,6 +158,20 @@ fn outage(site: &Site, what: &'static str, (away, back): (&dyn Fn(), &dyn Fn()))
     tries
 }
 
+/// Waits for a job; when it does not complete, tells who was at work on it.
+#[track_caller]
+fn completes(client: &mut Client, id: i64) {
+    let deadline = Instant::now() + SOON;
+    while !is_end(&client.job(id)) {
+        if Instant::now() > deadline {
+            let actors = client.get("/api/v1/actors");
+            panic!("job {id} does not end: {:#}\nactors: {actors:#}", client.job(id));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    client.completed(id);
+}
+
 /// What the server was doing when it was taken away may still come to its end.
 const SETTLES: Duration = Duration::from_millis(200);
 
@@ -179,7 +193,7 @@ fn a_server_that_is_stopped_or_killed_under_load_costs_no_accepted_job_and_is_ba
     let mut client = site.client();
     let mut known: Vec<i64> = tries.iter().filter_map(|t| t.job).collect();
     for id in &known {
-        client.completed(*id);
+        completes(&mut client, *id);
     }
     // Those nobody knew about: the same key gives the one job there is, or makes it.
     for doubtful in tries.iter().filter(|t| t.doubtful) {
