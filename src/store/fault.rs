@@ -108,3 +108,9 @@ pub(super) fn lost_a_race(error: &Diesel) -> bool {
         _ => false,
     }
 }
+
+/// What an answer lost on demand looks like.
+pub(super) fn lost_answer() -> Fault {
+    let text = "the answer was lost on demand".to_owned();
+    Fault::Commit(Diesel::DatabaseError(DatabaseErrorKind::ClosedConnection, Box::new(text)))
+}

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use diesel::QueryResult;
 use tokio::sync::{mpsc, oneshot};
 
-use super::fault::{Fault, doubt, lost_a_race, not_reached, text_of_connect};
+use super::fault::{Fault, doubt, lost_a_race, lost_answer, not_reached, text_of_connect};
 use super::witness::Witness;
 use super::{AnyConnection, Database, Error, Manager};
-use crate::ops::failpoint::hit_in;
+use crate::ops::failpoint::{answer_lost, hit_in};
 use crate::supervision::Heart;
 
 /// One write: its first statement is its guard (a unique insert or a compare-and-set); what follows cannot
@@ -213,6 +213,10 @@ impl Writer {
             self.heart.aside(|| run_batch(connection, batch, &Heart::default()))
         } else {
             run_batch(connection, batch, &self.heart)
+        };
+        let outcome = match outcome {
+            Ok(()) if self.name == super::PROVISIONING.name && answer_lost() => Err(lost_answer()),
+            outcome => outcome,
         };
         self.heart.step();
         if matches!(&outcome, Err(fault) if fault.is_of_disk())
