@@ -192,6 +192,13 @@ const LOSSES: &[Loss] = &[
         sees: "the gauges of spilled and lost points; nothing else",
     },
     Loss {
+        part: "janitor",
+        name: "leftovers need a person",
+        takes: &[],
+        waits: &["what was found at a cloud, or could not be looked for: until a person decides"],
+        sees: "the list of \"dispatcher obligations --state needs-you\"; jobs go on",
+    },
+    Loss {
         part: "threads",
         name: "slow thread",
         takes: &[],
