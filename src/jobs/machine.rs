@@ -15,6 +15,7 @@ use crate::wire::{CommandResult, Outcome};
 
 /// How long things may take before a job changes its mind. All from configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))]
 pub struct Limits {
     /// First pause after a refusal worth another try; doubles.
     pub retry_first: Duration,
@@ -51,6 +52,7 @@ impl Default for Limits {
 
 /// What the provider promises for the job's account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))]
 pub struct Promise {
     /// How it tells a repeated create.
     pub class: TokenClass,
@@ -79,6 +81,7 @@ pub struct Facts<'a> {
 
 /// How a job ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize))]
 pub struct Ending {
     /// Which end.
     pub state: JobState,
@@ -100,6 +103,7 @@ impl Ending {
 
 /// The next move.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize))]
 pub enum Plan {
     /// Ended, or another life's: leave it alone.
     Leave,
