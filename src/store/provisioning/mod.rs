@@ -25,6 +25,7 @@ pub mod session;
 pub mod transition;
 pub mod view;
 pub mod watch;
+pub mod whole;
 
 use super::Error;
 

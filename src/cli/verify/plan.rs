@@ -1,0 +1,379 @@
+//! What is done to the house, and how much of it: pure. The same seed and the same progress give the same strikes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::rng::Rng;
+use super::scenario::Scenario;
+use crate::ops::failpoint::PLACES;
+
+/// Places that only some processes pass and that are no part of a job's own path.
+const ASIDE: [(&str, Kind); 3] =
+    [("result.before", Kind::Serve), ("result.after", Kind::Serve), ("lease.answer", Kind::Km)];
+/// Kills from which on each place must be a place of death this often.
+const LONG: (usize, usize) = (200, 20);
+
+/// What a process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Kind {
+    /// Every role in one.
+    Dev,
+    /// A node.
+    Serve,
+    /// Looks at the cloud.
+    Monitor,
+    /// Looks at what needs no cloud.
+    Worker,
+    /// Heartbeats.
+    Pinger,
+    /// Key manager.
+    Km,
+    /// The simulated cloud.
+    Cloud,
+}
+
+impl Kind {
+    /// The word on tables.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Dev => "dev",
+            Self::Serve => "serve",
+            Self::Monitor => "monitor",
+            Self::Worker => "worker",
+            Self::Pinger => "pinger",
+            Self::Km => "km",
+            Self::Cloud => "simulated-cloud",
+        }
+    }
+
+    /// Whether it passes a place.
+    fn passes(self, place: &str) -> bool {
+        let looks = place.starts_with("verdict.");
+        match self {
+            Self::Dev => true,
+            Self::Monitor | Self::Worker => looks,
+            Self::Serve => !looks && !place.starts_with("lease."),
+            Self::Km => place.starts_with("lease."),
+            Self::Pinger | Self::Cloud => false,
+        }
+    }
+}
+
+/// What a house consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// `dispatcher dev` on a folder.
+    Embedded,
+    /// Roles on the operator's servers.
+    Served {
+        /// Processes of `serve`.
+        nodes: usize,
+        /// Processes of `monitor`.
+        monitors: usize,
+        /// What can be cut.
+        links: Links,
+    },
+}
+
+/// Which links to servers of the operator run through this command.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Links {
+    /// Those to the broker.
+    pub(super) broker: bool,
+    /// Those to the database.
+    pub(super) database: bool,
+    /// Whether the broker itself can be stopped.
+    pub(super) stop_broker: bool,
+}
+
+/// One thing that goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Strike {
+    /// A process of this kind dies at a named place, at this passage of it.
+    Place(Kind, &'static str, u32),
+    /// A process of this kind dies after this time.
+    Kill(Kind, Duration),
+    /// An agent of a guest dies.
+    KillAgent,
+    /// A node stands still, and goes on.
+    StandStill(Duration),
+    /// A process loses its links to the broker, or to the database.
+    Cut(Server, Duration),
+    /// Its links hold every byte back.
+    Hold(Server, Duration),
+    /// Answers of commits are lost, after they were carried out or before.
+    LoseCommits {
+        /// How many.
+        count: u32,
+        /// Whether the server carried them out.
+        done: bool,
+    },
+    /// The broker is stopped and started by the operator's own commands.
+    StopBroker(Duration),
+}
+
+/// A server of the operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Server {
+    /// RabbitMQ.
+    Broker,
+    /// MariaDB or MySQL.
+    Database,
+}
+
+impl Server {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Broker => "broker",
+            Self::Database => "database",
+        }
+    }
+}
+
+impl Strike {
+    /// Its line on the table.
+    pub(super) fn name(self) -> String {
+        match self {
+            Self::Place(_, place, _) => format!("killed at {place}"),
+            Self::Kill(kind, _) => format!("killed: {}", kind.as_str()),
+            Self::KillAgent => "killed: agent of a guest".to_owned(),
+            Self::StandStill(_) => "stood still: a node".to_owned(),
+            Self::Cut(server, _) => format!("link cut: {}", server.as_str()),
+            Self::Hold(server, _) => format!("link held up: {}", server.as_str()),
+            Self::LoseCommits { done: true, .. } => "commit done, answer lost".to_owned(),
+            Self::LoseCommits { done: false, .. } => "commit lost on its way".to_owned(),
+            Self::StopBroker(_) => "broker stopped".to_owned(),
+        }
+    }
+}
+
+/// How much is done.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) seed: u64,
+    pub(super) kills: usize,
+    pub(super) each_place: usize,
+    pub(super) jobs: usize,
+    pub(super) clients: usize,
+    pub(super) form: Form,
+    pub(super) scenario: Scenario,
+}
+
+/// How far it is.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Progress {
+    /// Deaths at places, as the dying processes wrote them down.
+    pub(super) places: BTreeMap<&'static str, usize>,
+    /// Strikes by name.
+    pub(super) strikes: BTreeMap<String, usize>,
+    /// All processes killed.
+    pub(super) kills: usize,
+    /// Jobs accepted so far.
+    pub(super) jobs: usize,
+    /// Places that were not reached in time, in a row.
+    pub(super) missed: usize,
+}
+
+/// Deaths at each place that so many kills ask for.
+pub(super) fn each_place(kills: usize) -> usize {
+    if kills >= LONG.0 { LONG.1 } else { (kills / PLACES.len()).max(1) }
+}
+
+impl Plan {
+    /// The kinds of processes that can be killed.
+    fn kinds(&self) -> &'static [Kind] {
+        match self.form {
+            Form::Embedded => &[Kind::Dev, Kind::Dev, Kind::Dev, Kind::Cloud],
+            Form::Served { .. } => &[
+                Kind::Serve,
+                Kind::Serve,
+                Kind::Serve,
+                Kind::Monitor,
+                Kind::Monitor,
+                Kind::Worker,
+                Kind::Km,
+                Kind::Pinger,
+                Kind::Cloud,
+            ],
+        }
+    }
+
+    /// The places that count, with their deaths so far.
+    fn places(&self, progress: &Progress) -> Vec<(&'static str, usize)> {
+        let own = self.scenario.places;
+        let all = if own.is_empty() { PLACES } else { own };
+        all.iter().map(|place| (*place, progress.places.get(place).copied().unwrap_or(0))).collect()
+    }
+
+    /// Places that were not places of death often enough.
+    pub(super) fn missing(&self, progress: &Progress) -> Vec<(&'static str, usize)> {
+        self.places(progress).into_iter().filter(|(_, deaths)| *deaths < self.each_place).collect()
+    }
+
+    /// Strikes that were never done.
+    pub(super) fn never(&self, progress: &Progress) -> Vec<String> {
+        let all = self.others(&mut Rng::new(0)).into_iter().map(Strike::name);
+        all.filter(|name| !progress.strikes.contains_key(name)).collect()
+    }
+
+    /// Whether enough was done.
+    pub(super) fn is_done(&self, progress: &Progress) -> bool {
+        progress.kills >= self.kills
+            && progress.jobs >= self.jobs
+            && self.missing(progress).is_empty()
+            && self.never(progress).is_empty()
+    }
+
+    /// The next strike.
+    pub(super) fn next(&self, progress: &Progress, rng: &mut Rng) -> Strike {
+        let mut missing = self.missing(progress);
+        missing.sort_by_key(|(_, deaths)| *deaths);
+        let dice = rng.below(100);
+        if let Some((place, _)) = missing.first()
+            && dice < 60
+        {
+            return self.at(place, rng);
+        }
+        // What was done least comes first, so that a short run sees everything.
+        let mut others = self.others(rng);
+        others.sort_by_key(|strike| progress.strikes.get(&strike.name()).copied().unwrap_or(0));
+        match others.first() {
+            Some(strike) if dice < 80 => *strike,
+            _ if dice < 85 => self.aside(rng),
+            _ => self.kill(rng),
+        }
+    }
+
+    fn kill(&self, rng: &mut Rng) -> Strike {
+        let kind = rng.choose(self.kinds()).copied().unwrap_or(Kind::Dev);
+        Strike::Kill(kind, rng.time(50, 1000))
+    }
+
+    fn at(&self, place: &'static str, rng: &mut Rng) -> Strike {
+        let passing: Vec<Kind> = self.kinds().iter().copied().filter(|kind| kind.passes(place)).collect();
+        let Some(kind) = rng.choose(&passing).copied() else { return self.kill(rng) };
+        // Places that every job passes are passed often.
+        let most = match (place.split('.').next(), self.form) {
+            (Some("call" | "intent"), _) => 3,
+            (Some("result" | "lease"), _) => 2,
+            (_, Form::Embedded) => 30,
+            (_, Form::Served { .. }) => 8,
+        };
+        Strike::Place(kind, place, 1 + u32::try_from(rng.below(most)).unwrap_or(0))
+    }
+
+    fn aside(&self, rng: &mut Rng) -> Strike {
+        let (place, _) = rng.choose(&ASIDE).copied().unwrap_or(("result.before", Kind::Serve));
+        self.at(place, rng)
+    }
+
+    /// Everything else that can go wrong in this house, once each.
+    fn others(&self, rng: &mut Rng) -> Vec<Strike> {
+        let mut found: Vec<Strike> = Vec::new();
+        let mut kinds = self.kinds().to_vec();
+        kinds.dedup();
+        if self.scenario.only_places {
+            return found;
+        }
+        found.extend(kinds.into_iter().map(|kind| Strike::Kill(kind, rng.time(50, 1000))));
+        found.push(Strike::KillAgent);
+        match self.form {
+            Form::Embedded => found.push(Strike::StandStill(rng.time(500, 3000))),
+            Form::Served { links, .. } => {
+                // Longer than a life may stand still.
+                found.push(Strike::StandStill(rng.time(8000, 10_000)));
+                for (server, there) in [(Server::Broker, links.broker), (Server::Database, links.database)] {
+                    if there {
+                        found.push(Strike::Cut(server, rng.time(500, 3000)));
+                        found.push(Strike::Hold(server, rng.time(500, 3000)));
+                    }
+                }
+                if links.database {
+                    for done in [true, false] {
+                        let count = 1 + u32::try_from(rng.below(3)).unwrap_or(0);
+                        found.push(Strike::LoseCommits { count, done });
+                    }
+                }
+                if links.stop_broker {
+                    found.push(Strike::StopBroker(rng.time(2000, 6000)));
+                }
+            }
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Form, Kind, Links, Plan, Progress, Strike, each_place};
+    use crate::cli::verify::rng::Rng;
+    use crate::cli::verify::scenario::Scenario;
+    use crate::ops::failpoint::PLACES;
+
+    fn plan(form: Form) -> Plan {
+        Plan {
+            seed: 1,
+            kills: 15,
+            each_place: each_place(15),
+            jobs: 500,
+            clients: 4,
+            form,
+            scenario: Scenario::default(),
+        }
+    }
+
+    fn served() -> Form {
+        let links = Links { broker: true, database: true, stop_broker: true };
+        Form::Served { nodes: 3, monitors: 2, links }
+    }
+
+    /// Plays a run in which every strike succeeds.
+    fn played(plan: &Plan) -> (Progress, usize) {
+        let (mut progress, mut rng) = (Progress { jobs: 500, ..Progress::default() }, Rng::new(plan.seed));
+        let mut rounds = 0;
+        while !plan.is_done(&progress) {
+            rounds += 1;
+            assert!(rounds < 500, "never done: {progress:?}");
+            let strike = plan.next(&progress, &mut rng);
+            if let Strike::Place(kind, place, hits) = strike {
+                assert!(kind.passes(place) && hits > 0, "{strike:?}");
+                *progress.places.entry(place).or_default() += 1;
+            }
+            progress.kills += 1;
+            *progress.strikes.entry(strike.name()).or_default() += 1;
+        }
+        (progress, rounds)
+    }
+
+    #[test]
+    fn a_short_run_sees_every_place_and_every_kind_of_strike() {
+        for form in [Form::Embedded, served()] {
+            let (progress, rounds) = played(&plan(form));
+            assert!(PLACES.iter().all(|place| progress.places.contains_key(place)), "{progress:?}");
+            assert!(progress.strikes.contains_key("killed: agent of a guest"), "{progress:?}");
+            assert!(rounds < 60, "{rounds}");
+        }
+    }
+
+    #[test]
+    fn the_same_seed_strikes_in_the_same_way() {
+        let drawn = |seed| {
+            let mut rng = Rng::new(seed);
+            let plan = plan(served());
+            (0..20).map(|_| plan.next(&Progress::default(), &mut rng)).collect::<Vec<_>>()
+        };
+        assert_eq!(drawn(3), drawn(3));
+        assert_ne!(drawn(3), drawn(4));
+    }
+
+    #[test]
+    fn a_long_run_asks_for_twenty_deaths_at_each_place() {
+        assert_eq!((each_place(15), each_place(60), each_place(200), each_place(1000)), (1, 6, 20, 20));
+    }
+
+    #[test]
+    fn verdicts_are_written_by_those_who_look() {
+        assert!(Kind::Monitor.passes("verdict.before") && !Kind::Monitor.passes("call.before"));
+        assert!(Kind::Serve.passes("call.before") && !Kind::Serve.passes("verdict.after"));
+    }
+}
