@@ -4,7 +4,7 @@
 
 mod judge;
 
-pub use judge::judge;
+pub use judge::{Age, judge};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use crate::cloud::{CallContext, Clouds, Credential};
+use crate::jobs::steps::{Effect, step_of};
 use crate::jobs::ports::{Ask, Clock, JobStore, Keys, Leased, NoLease};
 use crate::jobs::watching::{Look, Sight, Watcher};
 use crate::model::{AccountId, AttemptUid, Micros, RegionId, ServerStatus, WatchKind};
@@ -116,7 +117,8 @@ impl CloudLook {
         let seen = limited(self.call_limit, provider.machine(&context, &watch.target)).await;
         let seen = seen.map_err(|late| late.to_string())?.map_err(|e| e.to_string())?;
         let age = self.clock.now().since(watch.made_at);
-        Ok(judge(&watch.target, expected, seen.as_ref(), age > provider.capabilities().t_vis))
+        let moves = matches!(step_of(job.params.kind()).effect, Effect::Move(to) if to.can_be_taken_back());
+        Ok(judge(&watch.target, expected, seen.as_ref(), Age::of(age, provider.capabilities(), moves)))
     }
 
     async fn where_is(&self, job: &Job) -> Result<(AccountId, Option<RegionId>), String> {
