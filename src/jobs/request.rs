@@ -24,12 +24,7 @@ fn place_of(job: JobUid) -> Aad {
 }
 
 /// Opens the request stored with an attempt of this job's create, to be sent once more.
-pub(super) fn open(
-    ports: &Ports,
-    job: &Job,
-    step: &Step,
-    attempt: &Attempt,
-) -> Result<LaunchRequest, Error> {
+pub(super) fn open(ports: &Ports, job: &Job, step: &Step, attempt: &Attempt) -> Result<LaunchRequest, Error> {
     let fault = Error::Request { job: attempt.job };
     let Ok(plain) = ports.ring.open(&place_of(attempt.job), &attempt.request) else { return Err(fault) };
     let mut request: LaunchRequest = serde_json::from_slice(plain.expose()).map_err(|_unreadable| fault)?;

@@ -19,8 +19,8 @@ use crate::mq::{Nudge, Queue, Topic};
 use crate::ops::Metrics;
 use crate::ops::failpoint::{Fault, hit, sabotaged};
 use crate::store::provisioning::job::Evidence;
-use crate::store::provisioning::{outbox, transition};
 use crate::store::provisioning::watch::{self, Watch};
+use crate::store::provisioning::{outbox, transition};
 use crate::store::{self, AnyConnection, Store};
 use crate::supervision::{Life, Supervised};
 

@@ -63,9 +63,10 @@ pub fn judge(target: &str, expected: ServerStatus, seen: Option<&Machine>, age: 
         ServerStatus::Error => {
             sight(Verdict::Failed, format!("describe {target}: the cloud reports {state}: {}", machine.raw))
         }
-        _ if lasts(state) && age == Age::Settled => {
-            sight(Verdict::Lost, format!("describe {target}: {state}, although {expected} was asked for and accepted"))
-        }
+        _ if lasts(state) && age == Age::Settled => sight(
+            Verdict::Lost,
+            format!("describe {target}: {state}, although {expected} was asked for and accepted"),
+        ),
         _ => None,
     }
 }

@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use crate::cloud::{CallContext, Clouds, Credential};
-use crate::jobs::steps::{Effect, step_of};
 use crate::jobs::ports::{Ask, Clock, JobStore, Keys, Leased, NoLease};
+use crate::jobs::steps::{Effect, step_of};
 use crate::jobs::watching::{Look, Sight, Watcher};
 use crate::model::{AccountId, AttemptUid, Micros, RegionId, ServerStatus, WatchKind};
 use crate::mq::Topic;

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
@@ -12,9 +12,12 @@ use super::processes::{LOOK, Member, Order, Started};
 use super::{Error, guests, served};
 use crate::crypto::Secret;
 use crate::store::Manager;
+use crate::store::provisioning::{node, whole};
 
 /// Ends by itself after which a process is not started again: something else is wrong with it.
 const OWN_ENDS: u32 = 100;
+/// So long after a process was touched its death may be a consequence.
+const TOUCHED: Duration = Duration::from_secs(60);
 /// How long guests may take to end with their cloud.
 const GUESTS: Duration = Duration::from_secs(30);
 /// Real guests at most.
@@ -22,6 +25,22 @@ const GUEST_PROCESSES: &str = "12";
 
 /// Where nodes answer, by their number, as far as they were ready: read by clients at each request.
 pub(super) type Doors = Rc<RefCell<Vec<Option<String>>>>;
+
+/// Deliberate faults of every process but the cloud.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Faults {
+    /// Their names.
+    pub(super) names: Vec<String>,
+    /// Every so many-th answer to a commit is lost; 0: none.
+    pub(super) lose_every: u32,
+}
+
+impl Faults {
+    /// The order of a process that is to live.
+    pub(super) fn order(&self) -> Order {
+        Order { sabotage: self.names.clone(), lose_every: self.lose_every, ..Order::default() }
+    }
+}
 
 /// How clients get in.
 pub(super) struct Entrance {
@@ -45,26 +64,27 @@ pub(super) struct House {
     pub(super) jobs: Manager,
     pub(super) doors: Doors,
     /// Deliberate faults of every process.
-    pub(super) faults: Vec<String>,
+    pub(super) faults: Faults,
+    /// Lives that were declared dead although nobody had touched them.
+    pub(super) false_deaths: Vec<String>,
     /// What is to be taken away from the operator's servers.
     pub(super) borrowed: Option<served::Borrowed>,
 }
 
 impl House {
     /// `dispatcher dev` and a simulated cloud, on a folder of their own.
-    pub(super) async fn embedded(folder: &Path, settings: &str, faults: &[String]) -> Result<Self, Error> {
+    pub(super) async fn embedded(folder: &Path, settings: &str, faults: &Faults) -> Result<Self, Error> {
         let port = super::processes::free_ports(1, 20_000 + port_offset())?;
         let address = format!("127.0.0.1:{}", port.first().copied().unwrap_or_default());
         let keys = folder.join("dev").join("data").join("keys").display().to_string();
         std::fs::create_dir_all(folder.join("dev").join("data"))?;
         let mut cloud = cloud(folder, (&address, &keys), settings)?;
-        let order = Order { sabotage: faults.to_vec(), ..Order::default() };
         cloud.start(&Order::default()).await?;
         let text = format!("[jobs]\ncommand_wait_ms = 120000\n[simulated]\nurl = \"http://{address}\"\n");
         let config = written(folder, "dev", &text)?;
         let arguments = ["dev", "--listen", "127.0.0.1:0", "--config", &config].map(str::to_owned);
         let mut dev = Member::new((Kind::Dev, "dev"), folder, arguments.to_vec())?;
-        dev.start(&order).await?;
+        dev.start(&faults.order()).await?;
         let word = |field: &str| dev.said(field).unwrap_or_default().to_owned();
         let entrance =
             Entrance { access_key: word("accessKey"), secret_key: Secret::from(word("secretKey")) };
@@ -78,7 +98,7 @@ impl House {
     pub(super) fn of(
         folder: &Path,
         (members, entrance, jobs): (Vec<Member>, Entrance, Manager),
-        faults: &[String],
+        faults: &Faults,
     ) -> Self {
         let house = Self {
             folder: folder.to_owned(),
@@ -86,7 +106,8 @@ impl House {
             entrance: Rc::new(entrance),
             jobs,
             doors: Doors::default(),
-            faults: faults.to_vec(),
+            faults: faults.clone(),
+            false_deaths: Vec::new(),
             borrowed: None,
         };
         house.publish();
@@ -95,7 +116,7 @@ impl House {
 
     /// The order of a process that is to live.
     pub(super) fn peaceful(&self) -> Order {
-        Order { sabotage: self.faults.clone(), ..Order::default() }
+        self.faults.order()
     }
 
     /// Where dying processes note the place.
@@ -134,6 +155,9 @@ impl House {
                 Some(Started::Ended(status)) => {
                     log::info!("{} ended by itself: {status}", member.name);
                     member.own_ends += 1;
+                    if declared_dead(&self.jobs, member) {
+                        self.false_deaths.push(format!("{} beat and was declared dead", member.name));
+                    }
                     if member.own_ends > OWN_ENDS {
                         return Err(member.fault("ends again and again"));
                     }
@@ -146,6 +170,13 @@ impl House {
             self.publish();
         }
         Ok(())
+    }
+
+    /// Takes note that a process is stopped for a while, or loses its links alone.
+    pub(super) fn touch(&mut self, at: usize) {
+        if let Some(member) = self.members.get_mut(at) {
+            member.touched = Some(Instant::now());
+        }
     }
 
     /// Lets time pass and keeps the house up meanwhile.
@@ -234,6 +265,14 @@ impl House {
         }
         left
     }
+}
+
+/// Whether a life that just ended by itself had been declared dead by others, and nobody had touched its process.
+fn declared_dead(jobs: &Manager, member: &Member) -> bool {
+    let touched = member.touched.is_some_and(|at| at.elapsed() < TOUCHED);
+    let Some(boot) = member.boot().filter(|_| !touched) else { return false };
+    let state = jobs.open().ok().and_then(|mut c| whole::life(&mut c, &boot).ok().flatten());
+    state.as_deref() == Some(node::DEAD)
 }
 
 /// The cloud has no deliberate faults.

@@ -31,6 +31,8 @@ pub(super) enum Class {
     OddAnswer,
     /// Rows that break an invariant.
     Invariant,
+    /// Lives that beat and were declared dead.
+    FalseDeath,
     /// Processes that did not end as they were asked to.
     BadEnd,
     /// Too little happened for the run to mean something.
@@ -39,7 +41,7 @@ pub(super) enum Class {
 
 impl Class {
     /// All of them, in the order of the table.
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::Lost,
         Self::Duplicated,
         Self::Unexpected,
@@ -49,6 +51,7 @@ impl Class {
         Self::NotFoundAgain,
         Self::OddAnswer,
         Self::Invariant,
+        Self::FalseDeath,
         Self::BadEnd,
         Self::ProvesTooLittle,
     ];
@@ -65,6 +68,7 @@ impl Class {
             Self::NotFoundAgain => "not found by key",
             Self::OddAnswer => "odd answers",
             Self::Invariant => "broken invariants",
+            Self::FalseDeath => "false deaths",
             Self::BadEnd => "bad ends",
             Self::ProvesTooLittle => "proves too little",
         }
@@ -93,6 +97,8 @@ pub(super) struct Sources {
     pub(super) jobs: Vec<Whole>,
     /// Its idempotency keys with the uids of their jobs.
     pub(super) keys: BTreeMap<String, String>,
+    /// What was written down before each call: uid of its job, step, token.
+    pub(super) attempts: Vec<(String, String, String)>,
     /// What cloud and guests did.
     pub(super) ledger: Ledger,
 }
@@ -135,6 +141,7 @@ pub(super) fn compare(sources: &Sources) -> Verdict {
     clients_were_told_the_truth(&mut verdict, sources);
     nothing_happened_twice(&mut verdict, sources);
     effects_have_owners(&mut verdict, sources);
+    effects_were_written_down(&mut verdict, sources);
     jobs_say_what_happened(&mut verdict, sources);
     verdict
 }
@@ -292,13 +299,54 @@ fn effects_have_owners(verdict: &mut Verdict, sources: &Sources) {
     }
 }
 
+/// Servers at the cloud by the dispatcher's number.
+fn instances(jobs: &[Whole]) -> BTreeMap<i64, &String> {
+    let launches = jobs.iter().filter(|job| job.kind == "launch-server");
+    launches.filter_map(|job| Some((job.server?, job.resource.as_ref()?))).collect()
+}
+
+/// The server at the cloud that a job is about.
+fn target<'a>(job: &Whole, instances: &BTreeMap<i64, &'a String>) -> Option<&'a String> {
+    let server = param(job, "server")?.as_i64()?;
+    instances.get(&server).copied()
+}
+
+/// No call goes out before its attempt is stored.
+fn effects_were_written_down(verdict: &mut Verdict, sources: &Sources) {
+    let instances = instances(&sources.jobs);
+    let tokens: BTreeSet<&str> = sources.attempts.iter().map(|(_, _, token)| token.as_str()).collect();
+    let called: BTreeSet<(&str, bool)> =
+        sources.attempts.iter().map(|(job, step, _)| (job.as_str(), step == "undo")).collect();
+    let by_uid: BTreeMap<&str, &Whole> = sources.jobs.iter().map(|job| (job.uid.as_str(), job)).collect();
+    for launch in sources.ledger.launches.iter().filter(|launch| !tokens.contains(launch.token.as_str())) {
+        let jobs: Vec<i64> = by_uid.get(launch.job.as_str()).iter().map(|job| job.id).collect();
+        let text = format!("server {} was made by a call that no attempt names", launch.instance);
+        verdict.add(Class::Unexpected, text, &jobs);
+    }
+    let terminating: BTreeSet<&String> = sources
+        .jobs
+        .iter()
+        .filter(|job| job.kind == "terminate-server" && called.contains(&(job.uid.as_str(), false)))
+        .filter_map(|job| target(job, &instances))
+        .collect();
+    for server in &sources.ledger.terminated {
+        let maker = sources.ledger.launches.iter().find(|launch| launch.instance == *server);
+        let undone = maker.is_some_and(|launch| called.contains(&(launch.job.as_str(), true)));
+        if !undone && !terminating.contains(server) {
+            let jobs: Vec<i64> =
+                maker.and_then(|launch| by_uid.get(launch.job.as_str())).iter().map(|job| job.id).collect();
+            verdict.add(
+                Class::Unexpected,
+                format!("server {server} was ended by a call that no attempt names"),
+                &jobs,
+            );
+        }
+    }
+}
+
 fn jobs_say_what_happened(verdict: &mut Verdict, sources: &Sources) {
     let (jobs, ledger) = (&sources.jobs, &sources.ledger);
-    let instance_of: BTreeMap<i64, &String> = jobs
-        .iter()
-        .filter(|job| job.kind == "launch-server")
-        .filter_map(|job| Some((job.server?, job.resource.as_ref()?)))
-        .collect();
+    let instances = instances(jobs);
     for job in jobs {
         let (happened, undone) = match job.kind.as_str() {
             "launch-server" => {
@@ -307,9 +355,15 @@ fn jobs_say_what_happened(verdict: &mut Verdict, sources: &Sources) {
             }
             "run-command" => (ledger.runs_of(&job.uid) > 0, false),
             "terminate-server" => {
-                let server = param(job, "server").and_then(|server| server.as_i64());
-                let instance = server.and_then(|server| instance_of.get(&server));
-                (instance.is_some_and(|instance| ledger.is_gone(instance)), false)
+                (target(job, &instances).is_some_and(|instance| ledger.is_gone(instance)), false)
+            }
+            "start-server" | "stop-server" => {
+                let about = target(job, &instances);
+                let during = |at: i64| job.created_at <= at && job.ended_at.is_none_or(|end| at <= end);
+                let moved = |(server, kind, at): &(String, &str, i64)| {
+                    Some(server) == about && *kind == job.kind && during(*at)
+                };
+                (ledger.moves.iter().any(moved), false)
             }
             _ => (job.state == "complete", false),
         };

@@ -29,6 +29,11 @@ fn ok(mark: &str, job: i64) -> Line {
     Line::Ok { mark: mark.into(), job }
 }
 
+fn attempts() -> Vec<(String, String, String)> {
+    let attempt = |job: &str, step: &str, token: &str| (job.to_owned(), step.to_owned(), token.to_owned());
+    vec![attempt("u2", "launch", "t"), attempt("u2", "launch", "t2"), attempt("u4", "terminate", "")]
+}
+
 /// A no-op, a launch, a command on its server and its end; an unanswered request that its key found again.
 fn well() -> Sources {
     let launched = Whole {
@@ -50,11 +55,13 @@ fn well() -> Sources {
         launches: vec![Launch { instance: "i-1".into(), token: "t".into(), job: "u2".into() }],
         terminated: vec!["i-1".into()],
         lost: Vec::new(),
+        moves: Vec::new(),
         commands: BTreeMap::from([("u3.run.1.70".to_owned(), 1)]),
     };
     Sources {
         lines: lines.chain(answered).chain([unsure]).collect(),
         asked_again: vec![("client0-3".into(), 4)],
+        attempts: attempts(),
         jobs,
         keys,
         ledger,
@@ -90,7 +97,7 @@ fn two_of_anything_are_doubled() {
     let twice = |s: &mut Sources| {
         let again = Launch { instance: "i-2".into(), token: "t2".into(), job: "u2".into() };
         s.ledger.launches.push(again);
-        s.ledger.terminated.push("i-2".into());
+        s.ledger.lost.push("i-2".into());
     };
     assert_eq!(found(twice), [Class::Duplicated]);
     assert_eq!(found(|s| drop(s.ledger.commands.insert("u3.run.1.70".into(), 2))), [Class::Duplicated]);
@@ -105,6 +112,7 @@ fn an_effect_without_an_owner_is_unexpected() {
     let stray = |uid: &'static str| {
         move |s: &mut Sources| {
             let stray = Launch { instance: "i-9".into(), token: "t9".into(), job: uid.into() };
+            s.attempts.push((uid.into(), "launch".into(), "t9".into()));
             s.ledger.launches.push(stray);
         }
     };
@@ -138,4 +146,25 @@ fn what_a_key_does_not_find_and_what_nobody_should_hear_is_said() {
     assert_eq!(found(silent), [Class::NotFoundAgain]);
     let odd = |s: &mut Sources| s.lines.push(Line::Odd { mark: "client0-0".into(), text: "500".into() });
     assert_eq!(found(odd), [Class::OddAnswer]);
+}
+
+#[test]
+fn a_call_that_nobody_wrote_down_before_is_unexpected() {
+    assert_eq!(found(|s| s.attempts.retain(|(job, ..)| job != "u4")), [Class::Unexpected]);
+    assert_eq!(found(|s| s.attempts.retain(|(.., token)| token != "t")), [Class::Unexpected]);
+}
+
+#[test]
+fn a_move_that_happened_is_no_failure_and_one_that_did_not_no_success() {
+    let stop = |state: &'static str, moved: bool| {
+        move |s: &mut Sources| {
+            let stop = job(5, "stop-server", state, &json!({"server": 70, "reason": "client0-9"}));
+            s.jobs.push(Whole { created_at: 10, ended_at: Some(20), ..stop });
+            s.ledger.moves.push(("i-1".into(), "stop-server", if moved { 15 } else { 25 }));
+        }
+    };
+    assert_eq!(found(stop("complete", true)), []);
+    assert_eq!(found(stop("failed", false)), []);
+    assert_eq!(found(stop("failed", true)), [Class::FalseFailure]);
+    assert_eq!(found(stop("complete", false)), [Class::FalseSuccess]);
 }

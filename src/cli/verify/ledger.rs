@@ -27,6 +27,8 @@ pub struct Ledger {
     pub terminated: Vec<String>,
     /// Servers the cloud lost.
     pub lost: Vec<String>,
+    /// Starts and stops: server, the kind of job that asks for it, when by the cloud's clock.
+    pub moves: Vec<(String, &'static str, i64)>,
     /// Runs of each command id.
     pub commands: BTreeMap<String, u32>,
 }
@@ -102,7 +104,13 @@ impl Ledger {
             }
             Effect::Terminate(changed) => self.terminated.push(changed.instance.clone()),
             Effect::Lose(changed) => self.lost.push(changed.instance.clone()),
-            Effect::Start(_) | Effect::Stop(_) | Effect::Pause(_) => {}
+            Effect::Start(changed) => {
+                self.moves.push((changed.instance.clone(), "start-server", changed.at.0));
+            }
+            Effect::Stop(changed) => self.moves.push((changed.instance.clone(), "stop-server", changed.at.0)),
+            Effect::Pause(changed) => {
+                self.moves.push((changed.instance.clone(), "pause-server", changed.at.0));
+            }
         }
     }
 

@@ -86,10 +86,15 @@ impl Load {
     }
 }
 
-/// A server a client launched.
+/// A server a client launched. Nobody else touches it.
 struct Server {
     id: i64,
-    commands: Vec<i64>,
+    /// Jobs about it that have not been seen to end.
+    open: VecDeque<i64>,
+    /// Whether it runs, or shall run once what is open has ended.
+    up: bool,
+    /// Whether a command was sent to it.
+    used: bool,
 }
 
 /// What a request is about.
@@ -99,7 +104,18 @@ enum Aim {
     Launch,
     /// On the server with this number.
     Command(i64),
+    /// Stops it, or starts it.
+    Move(i64, bool),
     Terminate,
+}
+
+impl Aim {
+    const fn server(self) -> Option<i64> {
+        match self {
+            Self::Command(id) | Self::Move(id, _) => Some(id),
+            Self::Noop | Self::Launch | Self::Terminate => None,
+        }
+    }
 }
 
 /// A request that nobody has answered yet.
@@ -132,7 +148,8 @@ impl Worker {
                 continue;
             }
             self.look_at_launches().await;
-            let (body, aim) = self.choose().await;
+            self.look_at_servers().await;
+            let (body, aim) = self.choose();
             let mark = format!("client{}-{}", self.name, self.count);
             self.count += 1;
             let keyed = aim != Aim::Noop || self.rng.below(100) >= self.mix.keyless;
@@ -144,39 +161,62 @@ impl Worker {
         Ok(())
     }
 
-    async fn choose(&mut self) -> (Value, Aim) {
+    fn choose(&mut self) -> (Value, Aim) {
         let (dice, mix) = (self.rng.below(100), self.mix);
         let room = self.servers.len() + self.launching.len() < SERVERS;
-        if room && dice < mix.launches {
+        let mut border = mix.launches;
+        if room && dice < border {
             return (crate::cli::bench::launch(""), Aim::Launch);
         }
-        if dice < mix.launches + mix.commands
-            && let Some(server) = self.servers.back()
+        border += mix.commands;
+        let id = self.servers.iter().rev().find(|server| server.up).map(|server| server.id);
+        if dice < border
+            && let Some(id) = id
         {
-            let body = json!({ "kind": "run-command", "params": { "server": server.id, "timeoutSecs": 60 } });
-            return (body, Aim::Command(server.id));
+            let body = json!({ "kind": "run-command", "params": { "server": id, "timeoutSecs": 60 } });
+            return (body, Aim::Command(id));
         }
-        if dice < mix.launches + mix.commands + mix.terminates
-            && let Some(server) = self.idle_server().await
+        // What terminates or moves a server disturbs nothing that is open about it.
+        let idle = self.servers.iter().position(|server| server.open.is_empty());
+        border += mix.terminates;
+        if dice < border
+            && let Some(server) = idle.filter(|at| self.is_used(*at)).and_then(|at| self.servers.remove(at))
         {
-            return (json!({ "kind": "terminate-server", "params": { "server": server } }), Aim::Terminate);
+            let body = json!({ "kind": "terminate-server", "params": { "server": server.id } });
+            return (body, Aim::Terminate);
+        }
+        border += mix.moves;
+        if dice < border
+            && let Some(server) = idle.and_then(|at| self.servers.get(at))
+        {
+            let kind = if server.up { "stop-server" } else { "start-server" };
+            let body = json!({ "kind": kind, "params": { "server": server.id } });
+            return (body, Aim::Move(server.id, !server.up));
         }
         (json!({ "kind": "noop", "params": {} }), Aim::Noop)
     }
 
-    /// Takes a server whose commands have all ended, so that terminating it disturbs none.
-    async fn idle_server(&mut self) -> Option<i64> {
-        let first = self.servers.front()?;
-        let unsure = self.unsure.iter().any(|open| open.aim == Aim::Command(first.id));
-        if first.commands.is_empty() || unsure {
-            return None;
-        }
-        for command in first.commands.clone() {
-            if !is_end(&self.caller.job(command).await?) {
-                return None;
+    fn is_used(&self, at: usize) -> bool {
+        self.servers.get(at).is_some_and(|server| server.used)
+    }
+
+    /// Looks at one open job of each server. One whose move did not complete is left alone from then on: nobody knows
+    /// how it is.
+    async fn look_at_servers(&mut self) {
+        for at in 0..self.servers.len() {
+            let Some(id) = self.servers.get(at).and_then(|server| server.open.front().copied()) else {
+                continue;
+            };
+            let Some(job) = self.caller.job(id).await.filter(is_end) else { continue };
+            let text = |field| job.get(field).and_then(Value::as_str).unwrap_or_default();
+            let moved = text("kind") != "run-command";
+            let Some(server) = self.servers.get_mut(at) else { continue };
+            server.open.pop_front();
+            if moved && text("state") != "complete" {
+                self.servers.remove(at);
+                return;
             }
         }
-        self.servers.pop_front().map(|server| server.id)
     }
 
     async fn look_at_launches(&mut self) {
@@ -185,7 +225,7 @@ impl Worker {
         self.launching.pop_front();
         let server = job.get("server").and_then(Value::as_i64);
         if let (Some("complete"), Some(id)) = (job.get("state").and_then(Value::as_str), server) {
-            self.servers.push_back(Server { id, commands: Vec::new() });
+            self.servers.push_back(Server { id, open: VecDeque::new(), up: true, used: false });
         }
     }
 
@@ -215,16 +255,24 @@ impl Worker {
     }
 
     async fn accepted(&mut self, job: i64, aim: Aim) -> Result<(), Error> {
-        match aim {
-            Aim::Launch => self.launching.push_back(job),
-            Aim::Command(id) => {
-                let server = self.servers.iter_mut().find(|server| server.id == id);
-                server.into_iter().for_each(|server| server.commands.push(job));
-            }
-            Aim::Noop | Aim::Terminate => {}
+        if aim == Aim::Launch {
+            self.launching.push_back(job);
         }
-        if matches!(aim, Aim::Noop | Aim::Launch) && self.rng.below(100) < self.mix.cancels {
-            tokio::time::sleep(self.rng.time(0, 200)).await;
+        let server = self.servers.iter_mut().find(|server| Some(server.id) == aim.server());
+        if let Some(server) = server {
+            server.open.push_back(job);
+            match aim {
+                Aim::Move(_, up) => server.up = up,
+                _ => server.used = true,
+            }
+        }
+        let cancels = match aim {
+            Aim::Noop | Aim::Launch => self.mix.cancels,
+            Aim::Command(_) => self.mix.command_cancels,
+            Aim::Move(..) | Aim::Terminate => 0,
+        };
+        if self.rng.below(100) < cancels {
+            tokio::time::sleep(self.rng.time(0, self.mix.cancel_ms)).await;
             match self.caller.cancel(job).await {
                 Answer::Ok(_) => self.diary.write(&Line::Cancelled { job }).await?,
                 // It ended before, or nobody knows; either is the job's own business.
@@ -250,6 +298,7 @@ pub(super) const fn field_of(kind: &str) -> &'static str {
         b"noop" => "note",
         b"launch-server" => "name",
         b"run-command" => "argv",
+        // Those about a server.
         _ => "reason",
     }
 }

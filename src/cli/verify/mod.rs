@@ -33,12 +33,16 @@ use super::jobs::print;
 use crate::config;
 use crate::crypto::random_bytes;
 use crate::model::Uid;
-use house::House;
+use crate::ops::failpoint::FAULTS;
+use house::{Faults, House};
 use nemesis::Broker;
 use plan::{Form, Plan, each_place};
 use scenario::Scenario;
 use served::Servers;
 
+/// Kills and jobs of a usual run, and of one that looks for a deliberate fault.
+const USUAL: (u32, u32) = (15, 500);
+const FOCUSED: (u32, u32) = (12, 150);
 /// What the command ends with that found something.
 const FOUND: u8 = 3;
 
@@ -67,12 +71,15 @@ pub(super) struct Args {
     /// Processes of monitor, with --database
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
     monitors: u8,
-    /// Processes to kill, at least; from 200 on each named place of the work is a place of death 20 times
-    #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    kills: u32,
-    /// Jobs to accept, at least
-    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
-    jobs: u32,
+    /// Processes to kill, at least [default: 15]; each named place of the work is a place of death at least once
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    kills: Option<u32>,
+    /// Deaths at each named place, at least [default: 1, more with many kills, 20 at most]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    each_place: Option<u32>,
+    /// Jobs to accept, at least [default: 500]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    jobs: Option<u32>,
     /// Clients that ask without pause
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u8).range(1..=64))]
     clients: u8,
@@ -82,9 +89,12 @@ pub(super) struct Args {
     /// How the simulated cloud tells a repeated create: K, S or T; see docs/PROTOCOL.md
     #[arg(long, value_name = "CLASS", value_parser = ["K", "S", "T"])]
     class: Option<String>,
-    /// Deliberate faults that must be found, in a build with the feature sabotage
+    /// Deliberate faults that must be found, in a build with the feature sabotage; the run is then made for the first
     #[arg(long, value_name = "FAULT", value_delimiter = ',')]
     faults: Vec<String>,
+    /// List the deliberate faults there are, and which of them need --database
+    #[arg(long)]
+    list_faults: bool,
     /// Command that stops the broker, run by /bin/sh
     #[arg(long, value_name = "COMMAND", requires_all = ["queue", "start_broker"])]
     stop_broker: Option<String>,
@@ -153,24 +163,42 @@ impl Args {
                 links: served::links(servers, self.stop_broker.is_some())?,
             },
         };
-        let mut scenario = Scenario::default();
-        if let Some(class) = &self.class {
-            scenario.class = match class.as_str() {
-                "S" => "S",
-                "T" => "T",
-                _ => "K",
-            };
-        }
-        let kills = usize::try_from(self.kills).unwrap_or(usize::MAX);
+        let scenario = self.scenario(form)?;
+        let count =
+            |given: Option<u32>, usual: u32| usize::try_from(given.unwrap_or(usual)).unwrap_or(usize::MAX);
+        let focused = scenario.only.is_some();
+        let kills = count(self.kills, if focused { FOCUSED.0 } else { USUAL.0 });
+        let each = if focused { 1 } else { each_place(kills) };
         Ok(Plan {
             seed: self.seed.unwrap_or_else(|| u64::from(u32::from_le_bytes(random_bytes::<4>()))),
             kills,
-            each_place: each_place(kills),
-            jobs: usize::try_from(self.jobs).unwrap_or(usize::MAX),
+            each_place: count(self.each_place, u32::try_from(each).unwrap_or(u32::MAX)),
+            jobs: count(self.jobs, if focused { FOCUSED.1 } else { USUAL.1 }),
             clients: self.clients.into(),
             form,
             scenario,
         })
+    }
+
+    fn scenario(&self, form: Form) -> Result<Scenario, Error> {
+        let mut scenario = match self.faults.first() {
+            None => Scenario::default(),
+            Some(fault) => Scenario::of_fault(fault).ok_or_else(|| {
+                Error::Usage(format!("there is no deliberate fault \"{fault}\"; --list-faults lists them"))
+            })?,
+        };
+        if scenario.served && form == Form::Embedded {
+            return Err(Error::Usage(
+                "this fault shows between several nodes only; name --database and --queue".to_owned(),
+            ));
+        }
+        match self.class.as_deref() {
+            Some("S") => scenario.class = "S",
+            Some("T") => scenario.class = "T",
+            Some(_) => scenario.class = "K",
+            None => {}
+        }
+        Ok(scenario)
     }
 
     /// The command that makes the same choices again.
@@ -192,8 +220,9 @@ impl Args {
         word("faults", Some(self.faults.join(",")).filter(|faults| !faults.is_empty()));
         word("stop-broker", self.stop_broker.as_ref().map(|command| format!("'{command}'")));
         word("start-broker", self.start_broker.as_ref().map(|command| format!("'{command}'")));
-        word("kills", Some(self.kills.to_string()));
-        word("jobs", Some(self.jobs.to_string()));
+        word("kills", Some(plan.kills.to_string()));
+        word("each-place", self.each_place.map(|each| each.to_string()));
+        word("jobs", Some(plan.jobs.to_string()));
         word("clients", Some(self.clients.to_string()));
         word("seed", Some(plan.seed.to_string()));
         words.join(" ")
@@ -202,12 +231,16 @@ impl Args {
 
 /// Makes the house, tries it, and says what was found.
 pub(super) async fn run(args: &Args, out: &mut dyn Write) -> Result<u8, client::Error> {
+    if args.list_faults {
+        return list_faults(args.json, out);
+    }
     let servers = args.servers();
     let plan = args.plan(servers.as_ref())?;
     let mut asked = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let mut typed = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
     let folder = fresh_folder(args.folder.as_deref())?;
-    let mut house = match made(&folder, servers, (&plan, &args.faults)).await {
+    let faults = Faults { names: args.faults.clone(), lose_every: plan.scenario.lose_every };
+    let mut house = match made(&folder, servers, (&plan, &faults)).await {
         Ok(house) => house,
         Err(error) => {
             if !args.keep {
@@ -234,10 +267,33 @@ pub(super) async fn run(args: &Args, out: &mut dyn Write) -> Result<u8, client::
     Ok(if run.verdict.is_clean() { 0 } else { FOUND })
 }
 
+fn list_faults(json: bool, out: &mut dyn Write) -> Result<u8, client::Error> {
+    let served = |name| Scenario::of_fault(name).is_some_and(|scenario| scenario.served);
+    if json {
+        let all: Vec<_> = FAULTS
+            .iter()
+            .map(|fault| {
+                serde_json::json!({ "name": fault.name, "what": fault.what, "needsServers": served(fault.name) })
+            })
+            .collect();
+        print(out, &all.into())?;
+        return Ok(0);
+    }
+    let rows: Vec<Vec<String>> = FAULTS
+        .iter()
+        .map(|fault| {
+            let needs = if served(fault.name) { "servers" } else { "-" };
+            vec![fault.name.to_owned(), needs.to_owned(), fault.what.to_owned()]
+        })
+        .collect();
+    super::table::write(out, &["FAULT", "NEEDS", "WHAT IT DOES"], &rows)?;
+    Ok(0)
+}
+
 async fn made(
     folder: &Path,
     servers: Option<Servers>,
-    (plan, faults): (&Plan, &[String]),
+    (plan, faults): (&Plan, &Faults),
 ) -> Result<House, Error> {
     let settings = plan.scenario.cloud_settings(plan.seed);
     match (servers, plan.form) {

@@ -14,6 +14,7 @@ use super::processes::{LOOK, Order, Started};
 use super::proxy::Link;
 use super::recovery::Recovery;
 use super::rng::Rng;
+use super::scenario::Only;
 use super::{Error, guests};
 use crate::ops::failpoint::PLACES;
 
@@ -54,7 +55,10 @@ impl Nemesis<'_> {
             }
             let strike = self.plan.next(&self.progress, &mut self.rng);
             log::debug!("{strike:?}");
+            let kills = self.progress.kills;
             if self.carry_out(strike).await? {
+                self.progress.idle +=
+                    usize::from(self.plan.scenario.only.is_some() && kills == self.progress.kills);
                 *self.progress.strikes.entry(strike.name()).or_default() += 1;
             }
             tell(&self.progress);
@@ -67,7 +71,7 @@ impl Nemesis<'_> {
         let text = std::fs::read_to_string(self.house.crashes()).unwrap_or_default();
         self.progress.places.clear();
         for line in text.lines() {
-            let known = PLACES.iter().chain(self.plan.scenario.places).find(|place| **place == line);
+            let known = PLACES.iter().find(|place| **place == line);
             if let Some(place) = known {
                 *self.progress.places.entry(place).or_default() += 1;
             }
@@ -85,6 +89,11 @@ impl Nemesis<'_> {
             Strike::Hold(server, span) => self.links(server, span, Touch::Hold).await,
             Strike::LoseCommits { count, done } => self.lose_commits(count, done).await,
             Strike::StopBroker(span) => self.stop_broker(span).await,
+            Strike::Nothing(span) => {
+                self.house.revive(None).await?;
+                self.house.pass(span).await?;
+                Ok(true)
+            }
         }
     }
 
@@ -112,12 +121,8 @@ impl Nemesis<'_> {
         let Some(at) = down.or_else(|| self.victim(&[kind])) else { return Ok(false) };
         self.end(at);
         self.house.revive(Some(at)).await?;
-        let order = Order {
-            place: place.to_owned(),
-            hits,
-            log: Some(self.house.crashes()),
-            sabotage: self.house.faults.clone(),
-        };
+        let order =
+            Order { place: place.to_owned(), hits, log: Some(self.house.crashes()), ..self.house.peaceful() };
         let Some(member) = self.house.members.get_mut(at) else { return Ok(false) };
         member.tended = false;
         member.spawn(&order_of(kind, &order))?;
@@ -190,6 +195,7 @@ impl Nemesis<'_> {
     async fn stand_still(&mut self, span: Duration) -> Result<bool, Error> {
         self.house.revive(None).await?;
         let Some(at) = self.victim(&[Kind::Dev, Kind::Serve]) else { return Ok(false) };
+        self.house.touch(at);
         self.signal(at, Signal::SIGSTOP);
         self.house.pass(span).await?;
         self.signal(at, Signal::SIGCONT);
@@ -208,7 +214,11 @@ impl Nemesis<'_> {
     async fn links(&mut self, server: Server, span: Duration, touch: Touch) -> Result<bool, Error> {
         self.house.revive(None).await?;
         let kinds = [Kind::Serve, Kind::Monitor, Kind::Worker];
-        let one = if self.rng.below(3) == 0 { None } else { self.victim(&kinds) };
+        let all = self.rng.below(3) == 0 || self.plan.scenario.only == Some(Only::CutDatabase);
+        let one = if all { None } else { self.victim(&kinds) };
+        if let Some(one) = one {
+            self.house.touch(one);
+        }
         let set = |house: &House, on: bool| {
             for (at, member) in house.members.iter().enumerate() {
                 let link = match server {

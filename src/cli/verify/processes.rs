@@ -28,12 +28,14 @@ pub(super) struct Order {
     pub(super) hits: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) log: Option<PathBuf>,
+    /// Every so many-th commit is stored, and its answer lost; 0: none.
+    pub(super) lose_every: u32,
     pub(super) sabotage: Vec<String>,
 }
 
 impl Order {
     fn is_empty(&self) -> bool {
-        self.place.is_empty() && self.sabotage.is_empty()
+        self.place.is_empty() && self.sabotage.is_empty() && self.lose_every == 0
     }
 
     /// A file without a name, open at its start.
@@ -74,6 +76,8 @@ pub(super) struct Member {
     pub(super) starts: Vec<Duration>,
     /// Ends nobody asked for.
     pub(super) own_ends: u32,
+    /// When it was last stopped for a while, or lost its links alone.
+    pub(super) touched: Option<Instant>,
 }
 
 impl Member {
@@ -98,6 +102,7 @@ impl Member {
             began: Instant::now(),
             starts: Vec::new(),
             own_ends: 0,
+            touched: None,
         })
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::Error;
-use super::house::{Entrance, House, cloud, port_offset, written};
+use super::house::{Entrance, Faults, House, cloud, port_offset, written};
 use super::plan::{Kind, Links};
 use super::processes::{Member, Order, free_ports, run};
 use super::proxy::Link;
@@ -197,7 +197,7 @@ pub(super) async fn house(
     folder: &Path,
     servers: Servers,
     (nodes, monitors): (usize, usize),
-    (cloud_settings, faults): (&str, &[String]),
+    (cloud_settings, faults): (&str, &Faults),
 ) -> Result<House, Error> {
     let place = Place::of(&servers.database)?;
     let schema = |(_, word): (&str, &str)| -> Result<Manager, Error> {
@@ -240,7 +240,7 @@ async fn begin(
     site: &Site<'_>,
     (nodes, monitors): (usize, usize),
     (address, cloud_settings): (&str, &str),
-    faults: &[String],
+    faults: &Faults,
 ) -> Result<(Vec<Member>, Entrance), Error> {
     run(site.folder, &["keys", "make", "--folder", "keys"])?;
     let config = written(site.folder, "setup", &site.settings((None, None), 0))?;
@@ -254,11 +254,11 @@ async fn begin(
     let keys = site.folder.join("keys").display().to_string();
     let mut cloud = cloud(site.folder, (address, &keys), cloud_settings)?;
     cloud.start(&Order::default()).await?;
-    let order = Order { sabotage: faults.to_vec(), ..Order::default() };
+    let order = faults.order();
     let kinds = std::iter::repeat_n(Kind::Serve, nodes).enumerate();
     let kinds = kinds.chain(std::iter::repeat_n(Kind::Monitor, monitors).enumerate());
     let mut members = Vec::new();
-    for (number, kind) in kinds.chain([(0, Kind::Worker), (0, Kind::Pinger), (0, Kind::Km)]) {
+    for (number, kind) in kinds.chain([(0, Kind::Worker), (0, Kind::Km)]) {
         members.push(site.role(kind, number)?);
     }
     // The key manager first: nodes take leases.

@@ -39,7 +39,8 @@ impl Driver<'_> {
         // I5: whoever sends it, and however often, it is the same request.
         debug_assert!(
             cfg!(feature = "sabotage")
-                || earlier.is_none_or(|first| (&first.token, &first.request) == (&attempt.token, &attempt.request)),
+                || earlier
+                    .is_none_or(|first| (&first.token, &first.request) == (&attempt.token, &attempt.request)),
             "another token or other bytes for the same create; job={}",
             job.uid
         );

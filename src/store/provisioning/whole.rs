@@ -3,7 +3,7 @@
 
 use diesel::prelude::*;
 
-use super::schema::{idem, job};
+use super::schema::{attempt, idem, job, node};
 use crate::store::AnyConnection;
 
 /// A job as stored.
@@ -27,6 +27,8 @@ pub struct Whole {
     pub message: Option<String>,
     /// What it waits for.
     pub why: String,
+    /// When it was accepted.
+    pub created_at: i64,
     /// When it ended.
     pub ended_at: Option<i64>,
     /// What was asked for.
@@ -50,6 +52,7 @@ pub fn jobs(connection: &mut AnyConnection) -> QueryResult<Vec<Whole>> {
             job::cancel_by,
             job::message,
             job::why,
+            job::created_at,
             job::ended_at,
             job::params,
         ))
@@ -91,4 +94,20 @@ pub type Standing = (String, i64, String, Option<i64>);
 pub fn places(connection: &mut AnyConnection, uids: &[String]) -> QueryResult<Vec<Standing>> {
     let those = job::table.filter(job::uid.eq_any(uids));
     those.select((job::uid, job::epoch, job::state, job::ended_at)).load(connection)
+}
+
+/// What was written down before each call: uid of its job, step, token.
+///
+/// # Errors
+/// What the database reports.
+pub fn attempts(connection: &mut AnyConnection) -> QueryResult<Vec<(String, String, String)>> {
+    attempt::table.select((attempt::job, attempt::step, attempt::token)).load(connection)
+}
+
+/// The state of a life; none of one that is not known.
+///
+/// # Errors
+/// What the database reports.
+pub fn life(connection: &mut AnyConnection, boot: &str) -> QueryResult<Option<String>> {
+    node::table.filter(node::boot.eq(boot)).select(node::state).first(connection).optional()
 }

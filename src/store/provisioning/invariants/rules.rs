@@ -91,7 +91,8 @@ impl<'a> Book<'a> {
         let attempts = self.of(job);
         for attempt in &attempts {
             if attempt.epoch < 1 || attempt.epoch > job.epoch {
-                let text = format!("attempt {} has epoch {}, the job {}", attempt.uid, attempt.epoch, job.epoch);
+                let text =
+                    format!("attempt {} has epoch {}, the job {}", attempt.uid, attempt.epoch, job.epoch);
                 self.add(Invariant::I2, Some(job), text);
             }
         }
@@ -113,7 +114,10 @@ impl<'a> Book<'a> {
         let mut numbers = HashSet::new();
         for attempt in &attempts {
             if !numbers.insert((&attempt.step, attempt.try_no, attempt.n)) {
-                let text = format!("two attempts are call {} of {}, round {}", attempt.n, attempt.step, attempt.try_no);
+                let text = format!(
+                    "two attempts are call {} of {}, round {}",
+                    attempt.n, attempt.step, attempt.try_no
+                );
                 self.add(Invariant::I3, Some(job), text);
             }
         }
@@ -151,7 +155,8 @@ impl<'a> Book<'a> {
             self.add(Invariant::I6, Some(job), text);
         }
         for attempt in attempts.iter().filter(|attempt| open(attempt) == attempt.closed_at.is_some()) {
-            let text = format!("attempt {} is {}, closed {:?}", attempt.uid, attempt.outcome, attempt.closed_at);
+            let text =
+                format!("attempt {} is {}, closed {:?}", attempt.uid, attempt.outcome, attempt.closed_at);
             self.add(Invariant::I4, Some(job), text);
         }
     }
@@ -161,7 +166,11 @@ impl<'a> Book<'a> {
             return;
         }
         if job.cancel_by.is_some() || job.undo_begun {
-            self.add(Invariant::I7, Some(job), "complete although its cancel was asked or its undo had begun");
+            self.add(
+                Invariant::I7,
+                Some(job),
+                "complete although its cancel was asked or its undo had begun",
+            );
         }
         let watch = self.rows.watches.iter().find(|watch| watch.job == job.uid && watch.try_no == job.try_no);
         let reached = self.rows.evidence.iter().any(|seen| {
@@ -203,7 +212,8 @@ impl<'a> Book<'a> {
         }
         let of_nobody = rows.attempts.iter().map(|attempt| (&attempt.job, "attempt", &attempt.uid));
         let of_nobody = of_nobody.chain(rows.watches.iter().map(|watch| (&watch.job, "watch", &watch.uid)));
-        let of_nobody = of_nobody.chain(rows.commands.iter().map(|command| (&command.job, "command", &command.id)));
+        let of_nobody =
+            of_nobody.chain(rows.commands.iter().map(|command| (&command.job, "command", &command.id)));
         for (job, what, name) in of_nobody {
             if !self.jobs.contains_key(job.as_str()) {
                 self.add(Invariant::I11, None, format!("{what} {name} is of job {job}, which is not there"));
@@ -224,7 +234,9 @@ impl<'a> Book<'a> {
                 let text = format!("attempts {} and {} of {} differ", other.uid, attempt.uid, attempt.step);
                 self.add(Invariant::I5, job, text);
             }
-            if !attempt.token.is_empty() && *tokens.entry(&attempt.token).or_insert(&attempt.job) != attempt.job {
+            if !attempt.token.is_empty()
+                && *tokens.entry(&attempt.token).or_insert(&attempt.job) != attempt.job
+            {
                 self.add(Invariant::I14, job, format!("another job has its token {}", attempt.token));
             }
         }
@@ -236,7 +248,8 @@ impl<'a> Book<'a> {
         for command in &rows.commands {
             let Some(job) = self.jobs.get(command.job.as_str()).copied() else { continue };
             if command.epoch < 1 || command.epoch > job.epoch {
-                let text = format!("command {} has epoch {}, the job {}", command.id, command.epoch, job.epoch);
+                let text =
+                    format!("command {} has epoch {}, the job {}", command.id, command.epoch, job.epoch);
                 self.add(Invariant::I2, Some(job), text);
             }
             if !self.of(job).iter().any(|attempt| attempt.uid == command.attempt) {
@@ -245,9 +258,10 @@ impl<'a> Book<'a> {
             if !attempts.insert(&command.attempt) {
                 self.add(Invariant::I9, Some(job), format!("two commands of attempt {}", command.attempt));
             }
-            let heard = rows.evidence.iter().any(|seen| {
-                seen.subject == command.attempt && GUEST.contains(&seen.source.as_str())
-            });
+            let heard = rows
+                .evidence
+                .iter()
+                .any(|seen| seen.subject == command.attempt && GUEST.contains(&seen.source.as_str()));
             if command.state == command::EXPIRED && heard {
                 let text = format!("command {} was taken back, and its guest speaks of it", command.id);
                 self.add(Invariant::I9, Some(job), text);
@@ -279,7 +293,8 @@ impl<'a> Book<'a> {
             let there = server.status != ServerStatus::Terminated.as_str();
             match self.jobs.get(server.job.as_str()).copied() {
                 None => {
-                    let text = format!("server {} was made by job {}, which is not there", server.id, server.job);
+                    let text =
+                        format!("server {} was made by job {}, which is not there", server.id, server.job);
                     self.add(Invariant::I8, None, text);
                 }
                 Some(job) if there && gave_up(job) && !self.owed(job) => {
@@ -290,7 +305,11 @@ impl<'a> Book<'a> {
             }
             let holder = server.busy_by.as_ref().and_then(|holder| self.jobs.get(holder.as_str()).copied());
             if let Some(job) = holder.filter(|job| job.ended_at.is_some()) {
-                self.add(Invariant::I8, Some(job), format!("it has ended and still holds server {}", server.id));
+                self.add(
+                    Invariant::I8,
+                    Some(job),
+                    format!("it has ended and still holds server {}", server.id),
+                );
             }
         }
     }
@@ -307,7 +326,9 @@ impl<'a> Book<'a> {
         let mut named = HashSet::new();
         for (key, job) in rows.keys.iter().filter_map(|(key, job)| Some((key, job.as_ref()?))) {
             match self.jobs.get(job.as_str()).copied() {
-                None => self.add(Invariant::I11, None, format!("key {key} names job {job}, which is not there")),
+                None => {
+                    self.add(Invariant::I11, None, format!("key {key} names job {job}, which is not there"))
+                }
                 found if !named.insert(job) => self.add(Invariant::I11, found, "two keys name it"),
                 Some(_) => {}
             }

@@ -24,7 +24,8 @@ struct JobIs {
 }
 
 fn job(c: &mut AnyConnection, JobIs { id, kind, state, with }: JobIs) {
-    let ended = if matches!(state, "complete" | "failed" | "cancelled" | "unresolved") { "50" } else { "NULL" };
+    let ended =
+        if matches!(state, "complete" | "failed" | "cancelled" | "unresolved") { "50" } else { "NULL" };
     let message = if ended == "NULL" { "NULL" } else { "''" };
     let sql = format!(
         "INSERT INTO job (uid, id, customer, account, person, access_key, request, kind, params, description, state, \
@@ -91,7 +92,8 @@ fn well(c: &mut AnyConnection) {
     attempt(c, ("a1", 1), "create", (1, 1));
     attempt(c, ("a1b", 1), "create", (2, 2));
     c.batch_execute("UPDATE attempt SET token = 't1', request = 'bytes' WHERE job = 'j1'").expect("a token");
-    c.batch_execute("UPDATE attempt SET outcome = 'refused' WHERE uid = 'a1'").expect("the first was refused");
+    c.batch_execute("UPDATE attempt SET outcome = 'refused' WHERE uid = 'a1'")
+        .expect("the first was refused");
     watch(c, ("w1", 1), "create", "30");
     evidence(c, "w1", "monitor", 1);
     server(c, 7, 1);
@@ -120,7 +122,8 @@ fn well(c: &mut AnyConnection) {
         .expect("never answered");
     c.batch_execute("INSERT INTO obligation VALUES ('tag', 'j8', 1, 1, 1, NULL, 0, 0, 0)").expect("owed");
     c.batch_execute("INSERT INTO idem VALUES (1, 'AK', 'key', '', 'j1', 202, NULL, 0)").expect("a key");
-    c.batch_execute("INSERT INTO idem VALUES (1, 'AK', 'made', '', NULL, 201, 9, 0)").expect("a key without a job");
+    c.batch_execute("INSERT INTO idem VALUES (1, 'AK', 'made', '', NULL, 201, 9, 0)")
+        .expect("a key without a job");
 }
 
 fn found(c: &mut AnyConnection) -> Vec<Violation> {
@@ -141,7 +144,11 @@ fn plants() -> Vec<Plant> {
         ("UPDATE attempt SET epoch = 0 WHERE uid = 'a3'", I2, Some(3)),
         ("UPDATE job SET epoch = 0 WHERE id = 4", I2, Some(4)),
         ("UPDATE guest_command SET epoch = 9 WHERE id = 'c2'", I2, Some(2)),
-        ("UPDATE attempt SET epoch = 2 WHERE uid = 'a1'; UPDATE attempt SET epoch = 1 WHERE uid = 'a1b'", I3, Some(1)),
+        (
+            "UPDATE attempt SET epoch = 2 WHERE uid = 'a1'; UPDATE attempt SET epoch = 1 WHERE uid = 'a1b'",
+            I3,
+            Some(1),
+        ),
         ("UPDATE attempt SET n = 1 WHERE uid = 'a1b'", I3, Some(1)),
         ("UPDATE attempt SET outcome = 'refused' WHERE job = 'j1'", I4, Some(1)),
         ("UPDATE attempt SET closed_at = NULL WHERE uid = 'a3'", I4, Some(3)),
@@ -171,7 +178,11 @@ fn plants() -> Vec<Plant> {
         ("UPDATE guest_command SET attempt = 'a2' WHERE id = 'c6'", I9, Some(6)),
         ("UPDATE job SET owner = 'dead' WHERE id = 4", I10, Some(4)),
         ("UPDATE job SET owner = NULL WHERE id = 4", I10, Some(4)),
-        ("UPDATE job SET due_at = NULL WHERE id = 3; UPDATE watch SET done_at = 5 WHERE uid = 'w3'", I10, Some(3)),
+        (
+            "UPDATE job SET due_at = NULL WHERE id = 3; UPDATE watch SET done_at = 5 WHERE uid = 'w3'",
+            I10,
+            Some(3),
+        ),
         ("UPDATE job SET request = 'r1' WHERE id = 5", I11, Some(5)),
         ("UPDATE idem SET job = 'nobody' WHERE idem_key = 'key'", I11, None),
         ("INSERT INTO idem VALUES (1, 'AK', 'again', '', 'j1', 202, NULL, 0)", I11, Some(1)),
@@ -209,7 +220,11 @@ async fn each_breach_that_is_planted_is_found_and_rows_that_hold_show_none(bed: 
 
 #[test]
 fn a_breach_says_which_rule_which_job_and_what_was_seen() {
-    let breach = Violation { invariant: Invariant::I6, job: Some(7), text: "failed with call 1 of create open".into() };
+    let breach = Violation {
+        invariant: Invariant::I6,
+        job: Some(7),
+        text: "failed with call 1 of create open".into(),
+    };
     assert_eq!(
         breach.to_string(),
         "I6 job 7: failed with call 1 of create open (a job that failed or was cancelled has left nothing open)"

@@ -219,7 +219,10 @@ pub fn hand_over(
     command: &agent::NewCommand,
     expected: &Watch,
 ) -> QueryResult<bool> {
-    debug_assert!((row.epoch, row.try_no) == (command.epoch, expected.try_no), "one round: {row:?} {expected:?}");
+    debug_assert!(
+        (row.epoch, row.try_no) == (command.epoch, expected.try_no),
+        "one round: {row:?} {expected:?}"
+    );
     let fence = Fence { job: row.job, epoch: row.epoch };
     if sabotaged(Fault::GuardSecond) {
         insert_handed(connection, (row, command, expected))?;
