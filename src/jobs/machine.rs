@@ -202,9 +202,11 @@ fn is_legal(history: &History, plan: &Plan) -> bool {
     let job = &history.job;
     let open = history.attempts.iter().any(|a| a.outcome == AttemptOutcome::Open);
     match plan {
-        Plan::Send { .. } => job.state == JobState::Running && job.cancel_by.is_none() && !open,
+        Plan::Send { .. } => {
+            !matches!(job.state, JobState::Awaiting | JobState::Undoing) && job.cancel_by.is_none() && !open
+        }
         Plan::NextTry { .. } => job.state == JobState::Awaiting && job.cancel_by.is_none() && !open,
-        Plan::BeginUndo { .. } => matches!(job.state, JobState::Running | JobState::Awaiting),
+        Plan::BeginUndo { .. } => job.state != JobState::Undoing,
         Plan::Undo { .. } => job.state == JobState::Undoing && !open,
         Plan::End(end) => match end.state {
             JobState::Complete => {

@@ -1,7 +1,7 @@
 //! The columns that the rules look at.
 
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Binary};
+use diesel::sql_types::Binary;
 
 use crate::store::AnyConnection;
 use crate::store::provisioning::node::Node;

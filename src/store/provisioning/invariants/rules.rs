@@ -327,7 +327,7 @@ impl<'a> Book<'a> {
         for (key, job) in rows.keys.iter().filter_map(|(key, job)| Some((key, job.as_ref()?))) {
             match self.jobs.get(job.as_str()).copied() {
                 None => {
-                    self.add(Invariant::I11, None, format!("key {key} names job {job}, which is not there"))
+                    self.add(Invariant::I11, None, format!("key {key} names job {job}, which is not there"));
                 }
                 found if !named.insert(job) => self.add(Invariant::I11, found, "two keys name it"),
                 Some(_) => {}
