@@ -1,7 +1,10 @@
 //! The house that is tried: its processes, its folder, its databases, how it is made and how it is taken away.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -9,6 +12,7 @@ use nix::sys::signal::Signal;
 
 use super::plan::Kind;
 use super::processes::{LOOK, Member, Order, Started};
+use super::recovery::{Eye, Recovery};
 use super::{Error, guests, served};
 use crate::crypto::Secret;
 use crate::store::Manager;
@@ -21,7 +25,7 @@ const TOUCHED: Duration = Duration::from_secs(60);
 /// How long guests may take to end with their cloud.
 const GUESTS: Duration = Duration::from_secs(30);
 /// Real guests at most.
-const GUEST_PROCESSES: &str = "12";
+const GUEST_PROCESSES: &str = "40";
 
 /// Where nodes answer, by their number, as far as they were ready: read by clients at each request.
 pub(super) type Doors = Rc<RefCell<Vec<Option<String>>>>;
@@ -67,6 +71,12 @@ pub(super) struct House {
     pub(super) faults: Faults,
     /// Lives that were declared dead although nobody had touched them.
     pub(super) false_deaths: Vec<String>,
+    /// Places at which processes of a kind are to die whenever they are started.
+    pub(super) orders: BTreeMap<Kind, Vec<(String, u32)>>,
+    /// Processes that died where they were told to, beside those a strike waited for.
+    pub(super) deaths: usize,
+    /// Follows what killed processes held.
+    pub(super) recovery: Recovery,
     /// What is to be taken away from the operator's servers.
     pub(super) borrowed: Option<served::Borrowed>,
 }
@@ -80,7 +90,7 @@ impl House {
         std::fs::create_dir_all(folder.join("dev").join("data"))?;
         let mut cloud = cloud(folder, (&address, &keys), settings)?;
         cloud.start(&Order::default()).await?;
-        let text = format!("[jobs]\ncommand_wait_ms = 120000\n[simulated]\nurl = \"http://{address}\"\n");
+        let text = format!("[jobs]\ncommand_wait_ms = 60000\n[simulated]\nurl = \"http://{address}\"\n");
         let config = written(folder, "dev", &text)?;
         let arguments = ["dev", "--listen", "127.0.0.1:0", "--config", &config].map(str::to_owned);
         let mut dev = Member::new((Kind::Dev, "dev"), folder, arguments.to_vec())?;
@@ -104,19 +114,28 @@ impl House {
             folder: folder.to_owned(),
             members,
             entrance: Rc::new(entrance),
-            jobs,
             doors: Doors::default(),
+            orders: BTreeMap::new(),
+            deaths: 0,
+            recovery: Recovery::new(Eye::new(jobs.clone())),
             faults: faults.clone(),
             false_deaths: Vec::new(),
             borrowed: None,
+            jobs,
         };
         house.publish();
         house
     }
 
-    /// The order of a process that is to live.
-    pub(super) fn peaceful(&self) -> Order {
-        self.faults.order()
+    /// The order of a process of a kind that is started now, with these places more. The cloud has no faults and no
+    /// places.
+    pub(super) fn order(&self, kind: Kind, more: Vec<(String, u32)>) -> Order {
+        if kind == Kind::Cloud {
+            return Order::default();
+        }
+        let rare = self.orders.get(&kind).cloned().unwrap_or_default();
+        let also = if more.is_empty() { rare } else { more };
+        Order { also, log: Some(self.crashes()), ..self.faults.order() }
     }
 
     /// Where dying processes note the place.
@@ -144,25 +163,19 @@ impl House {
         }
     }
 
-    /// Starts again what ended by itself, as an init system would, and takes note of who is ready.
+    /// Starts again what ended, as an init system would, and takes note of who is ready.
     pub(super) fn tend(&mut self) -> Result<(), Error> {
-        let peaceful = self.peaceful();
         let mut news = false;
-        for member in self.members.iter_mut().filter(|member| member.tended && member.runs()) {
+        for at in 0..self.members.len() {
+            let Some(member) = self.members.get_mut(at).filter(|member| member.tended && member.runs())
+            else {
+                continue;
+            };
+            let boot = member.boot();
             match member.look()? {
                 None => continue,
                 Some(Started::Ready) => {}
-                Some(Started::Ended(status)) => {
-                    log::info!("{} ended by itself: {status}", member.name);
-                    member.own_ends += 1;
-                    if declared_dead(&self.jobs, member) {
-                        self.false_deaths.push(format!("{} beat and was declared dead", member.name));
-                    }
-                    if member.own_ends > OWN_ENDS {
-                        return Err(member.fault("ends again and again"));
-                    }
-                    member.spawn(&order_of(member.kind, &peaceful))?;
-                }
+                Some(Started::Ended(status)) => self.ended(at, (boot, status))?,
             }
             news = true;
         }
@@ -170,6 +183,35 @@ impl House {
             self.publish();
         }
         Ok(())
+    }
+
+    /// A process ended without a strike that waits for it: where it was told to, or by itself.
+    fn ended(&mut self, at: usize, (boot, status): (Option<String>, ExitStatus)) -> Result<(), Error> {
+        let Some(member) = self.members.get_mut(at) else { return Ok(()) };
+        let told = member.armed && status.signal() == Some(Signal::SIGKILL as i32);
+        if told {
+            self.deaths += 1;
+            self.recovery.follow(boot);
+        } else {
+            log::info!("{} ended by itself: {status}", member.name);
+            member.own_ends += 1;
+            if member.own_ends > OWN_ENDS {
+                return Err(member.fault("ends again and again"));
+            }
+            if declared_dead(&self.jobs, member) {
+                self.false_deaths.push(format!("{} beat and was declared dead", member.name));
+            }
+        }
+        self.start(at)
+    }
+
+    /// Starts a process without waiting, with the order its kind has.
+    pub(super) fn start(&mut self, at: usize) -> Result<(), Error> {
+        let Some(kind) = self.members.get(at).map(|member| member.kind) else { return Ok(()) };
+        let order = self.order(kind, Vec::new());
+        let Some(member) = self.members.get_mut(at) else { return Ok(()) };
+        member.tended = true;
+        member.spawn(&order)
     }
 
     /// Takes note that a process is stopped for a while, or loses its links alone.
@@ -191,11 +233,9 @@ impl House {
 
     /// Starts what is down, and waits until all are ready; `but` stays as it is.
     pub(super) async fn revive(&mut self, but: Option<usize>) -> Result<(), Error> {
-        let peaceful = self.peaceful();
-        for (at, member) in self.members.iter_mut().enumerate() {
-            if !member.runs() && Some(at) != but {
-                member.tended = true;
-                member.spawn(&order_of(member.kind, &peaceful))?;
+        for at in 0..self.members.len() {
+            if Some(at) != but && self.members.get(at).is_some_and(|member| !member.runs()) {
+                self.start(at)?;
             }
         }
         self.all_ready(but).await
@@ -216,15 +256,32 @@ impl House {
         }
     }
 
-    /// Lets everything pass and run again.
-    pub(super) async fn heal(&mut self) -> Result<(), Error> {
+    /// Lets everything pass and run again. Who still has an order to die is started anew without one; how many there
+    /// were.
+    pub(super) async fn heal(&mut self) -> Result<usize, Error> {
+        self.orders.clear();
         for member in &self.members {
             member.signal(Signal::SIGCONT);
             for link in member.broker.iter().chain(&member.database) {
                 link.heal();
             }
         }
-        self.revive(None).await
+        let armed = (0..self.members.len()).filter(|at| self.members.get(*at).is_some_and(|m| m.armed));
+        let armed: Vec<usize> = armed.collect();
+        for at in &armed {
+            self.kill(*at);
+        }
+        self.revive(None).await?;
+        Ok(armed.len())
+    }
+
+    /// Kills a process now, and has what it held followed; whether it ran.
+    pub(super) fn kill(&mut self, at: usize) -> bool {
+        let Some(member) = self.members.get_mut(at).filter(|member| member.runs()) else { return false };
+        let boot = member.boot().filter(|_| matches!(member.kind, Kind::Dev | Kind::Serve));
+        member.kill();
+        self.recovery.follow(boot);
+        true
     }
 
     /// Ends every process in order, the cloud last; what was not in order.
@@ -273,11 +330,6 @@ fn declared_dead(jobs: &Manager, member: &Member) -> bool {
     let Some(boot) = member.boot().filter(|_| !touched) else { return false };
     let state = jobs.open().ok().and_then(|mut c| whole::life(&mut c, &boot).ok().flatten());
     state.as_deref() == Some(node::DEAD)
-}
-
-/// The cloud has no deliberate faults.
-pub(super) fn order_of(kind: Kind, order: &Order) -> Order {
-    if kind == Kind::Cloud { Order::default() } else { order.clone() }
 }
 
 /// A start for the search of free ports that differs between commands that run at once.

@@ -311,6 +311,11 @@ fn target<'a>(job: &Whole, instances: &BTreeMap<i64, &'a String>) -> Option<&'a 
     instances.get(&server).copied()
 }
 
+/// Whether a cancelled job says that its effect came before the cancel could act.
+fn says_by_then(job: &Whole) -> bool {
+    job.state == "cancelled" && job.message.as_deref().is_some_and(|text| text.contains("; by then: "))
+}
+
 /// No call goes out before its attempt is stored.
 fn effects_were_written_down(verdict: &mut Verdict, sources: &Sources) {
     let instances = instances(&sources.jobs);
@@ -353,7 +358,8 @@ fn jobs_say_what_happened(verdict: &mut Verdict, sources: &Sources) {
                 let all_gone = ledger.of_job(&job.uid).all(|launch| ledger.is_gone(&launch.instance));
                 (ledger.of_job(&job.uid).count() > 0, all_gone)
             }
-            "run-command" => (ledger.runs_of(&job.uid) > 0, false),
+            // A cancel that came too late says what the command had done by then.
+            "run-command" => (ledger.runs_of(&job.uid) > 0, says_by_then(job)),
             "terminate-server" => {
                 (target(job, &instances).is_some_and(|instance| ledger.is_gone(instance)), false)
             }

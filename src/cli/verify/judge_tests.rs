@@ -133,6 +133,11 @@ fn an_end_that_is_not_true_is_a_false_one() {
     assert_eq!(found(|s| s.ledger.commands.clear()), [Class::FalseSuccess]);
     assert_eq!(found(|s| s.jobs[2].state = "failed".into()), [Class::FalseFailure]);
     assert_eq!(found(|s| s.jobs[0].state = "unresolved".into()), [Class::Unresolved]);
+    let too_late = |s: &mut Sources| {
+        s.jobs[2].state = "cancelled".into();
+        s.jobs[2].message = Some("cancelled by admin; by then: exit code 0".into());
+    };
+    assert_eq!(found(too_late), []);
     let cancelled = |s: &mut Sources| {
         s.jobs[0].cancel_by = Some("admin".into());
         s.lines.push(Line::Cancelled { job: 1 });

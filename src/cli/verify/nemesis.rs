@@ -7,22 +7,22 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
-use super::house::{House, order_of};
+use super::house::House;
 use super::load::Load;
-use super::plan::{Kind, Plan, Progress, Server, Strike};
-use super::processes::{LOOK, Order, Started};
+use super::plan::{ANSWER, Kind, Plan, Progress, Server, Strike};
+use super::processes::{LOOK, Started};
 use super::proxy::Link;
-use super::recovery::Recovery;
 use super::rng::Rng;
 use super::scenario::Only;
 use super::{Error, guests};
 use crate::ops::failpoint::PLACES;
 
-/// How long a place may take to be reached.
-const REACH: Duration = Duration::from_secs(12);
-/// Places in a row that may be missed before the killing stops: the work has come to a standstill then, and the
-/// comparison says why.
-const MISSES: usize = 6;
+/// How long a process with an order to die is waited for.
+const REACH: Duration = Duration::from_secs(6);
+/// The killing ends after so long, and so many seconds a kill: the work has come to a standstill then, and the comparison
+/// says why.
+const LIMIT: Duration = Duration::from_secs(180);
+const EACH_KILL: u64 = 6;
 /// How long the operator's own command for the broker may take.
 const COMMAND: Duration = Duration::from_secs(120);
 
@@ -38,7 +38,6 @@ pub(super) struct Nemesis<'a> {
     pub(super) house: &'a mut House,
     pub(super) plan: &'a Plan,
     pub(super) rng: Rng,
-    pub(super) recovery: Recovery,
     pub(super) broker: Broker,
     pub(super) progress: Progress,
 }
@@ -46,12 +45,18 @@ pub(super) struct Nemesis<'a> {
 impl Nemesis<'_> {
     /// Strikes until enough was done; `tell` hears of each strike.
     pub(super) async fn run(&mut self, load: &Load, mut tell: impl FnMut(&Progress)) -> Result<(), Error> {
-        let most = self.plan.kills * 4 + 120;
-        for _ in 0..most {
+        let seconds = u64::try_from(self.plan.kills).unwrap_or(u64::MAX).saturating_mul(EACH_KILL);
+        let until = Instant::now() + LIMIT + Duration::from_secs(seconds);
+        while Instant::now() < until {
             self.progress.jobs = load.accepted();
             self.count_places();
-            if self.plan.is_done(&self.progress) || self.progress.missed >= MISSES || load.has_failed() {
+            self.progress.kills += std::mem::take(&mut self.house.deaths);
+            if self.plan.is_done(&self.progress) || load.has_failed() {
                 break;
+            }
+            for kind in [Kind::Dev, Kind::Serve] {
+                let rare = self.plan.order((kind, true), &self.progress, &mut self.rng);
+                self.house.orders.insert(kind, rare);
             }
             let strike = self.plan.next(&self.progress, &mut self.rng);
             log::debug!("{strike:?}");
@@ -81,7 +86,11 @@ impl Nemesis<'_> {
     /// Whether it was done.
     async fn carry_out(&mut self, strike: Strike) -> Result<bool, Error> {
         match strike {
-            Strike::Place(kind, place, hits) => self.at_place(kind, place, hits).await,
+            Strike::Arm(kind) => {
+                let places = self.plan.order((kind, false), &self.progress, &mut self.rng);
+                self.arm(kind, places).await
+            }
+            Strike::Answer(hits) => self.arm(Kind::Km, vec![(ANSWER.to_owned(), hits)]).await,
             Strike::Kill(kind, after) => self.kill(kind, after).await,
             Strike::KillAgent => self.kill_agent().await,
             Strike::StandStill(span) => self.stand_still(span).await,
@@ -106,35 +115,27 @@ impl Nemesis<'_> {
 
     /// Kills a process now, and has what it held followed.
     fn end(&mut self, at: usize) {
-        let Some(member) = self.house.members.get_mut(at) else { return };
-        if member.runs() {
-            let boot = member.boot().filter(|_| matches!(member.kind, Kind::Dev | Kind::Serve));
-            member.kill();
-            self.recovery.follow(boot);
-            self.progress.kills += 1;
-        }
+        self.progress.kills += usize::from(self.house.kill(at));
     }
 
-    async fn at_place(&mut self, kind: Kind, place: &'static str, hits: u32) -> Result<bool, Error> {
-        // One that died at its place already waits to be started.
+    /// Starts a process anew with an order to die, and waits for its death as long as that is likely. Later it still dies
+    /// when it passes a place.
+    async fn arm(&mut self, kind: Kind, places: Vec<(String, u32)>) -> Result<bool, Error> {
+        // One that is down waits to be started.
         let down = self.house.members.iter().position(|member| member.kind == kind && !member.runs());
         let Some(at) = down.or_else(|| self.victim(&[kind])) else { return Ok(false) };
         self.end(at);
         self.house.revive(Some(at)).await?;
-        let order =
-            Order { place: place.to_owned(), hits, log: Some(self.house.crashes()), ..self.house.peaceful() };
+        let order = self.house.order(kind, places);
         let Some(member) = self.house.members.get_mut(at) else { return Ok(false) };
         member.tended = false;
-        member.spawn(&order_of(kind, &order))?;
+        member.spawn(&order)?;
         let died = self.dies(at).await?;
-        if died {
-            self.progress.kills += 1;
-            self.progress.missed = 0;
-        } else {
-            log::info!("{place} was not reached in time");
-            self.progress.missed += 1;
-            self.end(at);
+        if let Some(member) = self.house.members.get_mut(at) {
+            member.tended = true;
         }
+        self.progress.kills += usize::from(died);
+        self.progress.missed = !died;
         Ok(died)
     }
 
@@ -151,7 +152,7 @@ impl Nemesis<'_> {
                     self.house.publish();
                 }
                 Some(Started::Ended(status)) if status.signal() == Some(Signal::SIGKILL as i32) => {
-                    self.recovery.follow(boot);
+                    self.house.recovery.follow(boot);
                     return Ok(true);
                 }
                 // It ended by itself; its supervisor starts it again, without orders.
@@ -171,11 +172,7 @@ impl Nemesis<'_> {
         // The moment of death is the random input of the strike; nothing waits for it.
         self.house.pass(after).await?;
         self.end(at);
-        let order = self.house.peaceful();
-        if let Some(member) = self.house.members.get_mut(at) {
-            member.tended = true;
-            member.spawn(&order_of(kind, &order))?;
-        }
+        self.house.start(at)?;
         Ok(true)
     }
 

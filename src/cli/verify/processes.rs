@@ -24,8 +24,8 @@ pub(super) const LOOK: Duration = Duration::from_millis(10);
 /// Where a process is to die, and which deliberate faults it has, handed over on a descriptor.
 #[derive(Clone, Debug, Default, serde::Serialize)]
 pub(super) struct Order {
-    pub(super) place: String,
-    pub(super) hits: u32,
+    /// Places with the passage at which it dies: whichever comes first.
+    pub(super) also: Vec<(String, u32)>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) log: Option<PathBuf>,
     /// Every so many-th commit is stored, and its answer lost; 0: none.
@@ -35,7 +35,7 @@ pub(super) struct Order {
 
 impl Order {
     fn is_empty(&self) -> bool {
-        self.place.is_empty() && self.sabotage.is_empty() && self.lose_every == 0
+        self.also.is_empty() && self.sabotage.is_empty() && self.lose_every == 0
     }
 
     /// A file without a name, open at its start.
@@ -71,6 +71,8 @@ pub(super) struct Member {
     ready: Value,
     /// Whether it is started again when it ends.
     pub(super) tended: bool,
+    /// Whether it runs with an order to die.
+    pub(super) armed: bool,
     began: Instant,
     /// How long each start took until it was ready.
     pub(super) starts: Vec<Duration>,
@@ -99,6 +101,7 @@ impl Member {
             child: None,
             ready: Value::Null,
             tended: true,
+            armed: false,
             began: Instant::now(),
             starts: Vec::new(),
             own_ends: 0,
@@ -136,6 +139,7 @@ impl Member {
             command.stdin(order.descriptor(&self.folder)?).args(["--failpoints-fd", "0"]);
         }
         self.child = Some(command.spawn()?);
+        self.armed = !order.also.is_empty();
         self.began = Instant::now();
         Ok(())
     }

@@ -74,8 +74,9 @@ impl Recovery {
     }
 
     /// Everything measured, once all that is still followed has gone on.
-    pub(super) async fn end(self) -> Measured {
-        for task in self.open.take() {
+    pub(super) async fn end(&self) -> Measured {
+        let open = self.open.take();
+        for task in open {
             let _ended = task.await;
         }
         self.measured.take()

@@ -165,7 +165,7 @@ impl Site<'_> {
         let urls: Vec<String> =
             self.agents.iter().map(|port| format!("\"https://127.0.0.1:{port}\"")).collect();
         text + &format!(
-            "[km]\naddress = \"127.0.0.1:{km}\"\n[jobs]\ncommand_wait_ms = 120000\n[listen]\napi = [\"127.0.0.1:0\"]\n\
+            "[km]\naddress = \"127.0.0.1:{km}\"\n[jobs]\ncommand_wait_ms = 60000\n[listen]\napi = [\"127.0.0.1:0\"]\n\
              km = [\"127.0.0.1:{km}\"]\nagents = [\"127.0.0.1:{agents}\"]\nagent_urls = [{}]\n[simulated]\nurl = \"{}\"\n",
             urls.join(", "),
             self.cloud,

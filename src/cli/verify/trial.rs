@@ -13,7 +13,7 @@ use super::ledger::Ledger;
 use super::load::{Load, unanswered};
 use super::nemesis::{Broker, Nemesis};
 use super::plan::{Kind, Plan, Progress};
-use super::recovery::{Eye, Recovery};
+use super::recovery::Eye;
 use super::report::{Line, Run};
 use super::rng::Rng;
 use crate::store::AnyConnection;
@@ -30,12 +30,10 @@ pub(super) async fn run(house: &mut House, plan: &Plan, broker: Broker) -> Resul
     let mut rng = Rng::new(plan.seed);
     let eye = Eye::new(house.jobs.clone());
     let load = Load::start(house, plan, &mut rng)?;
-    let recovery = Recovery::new(eye.clone());
-    let mut nemesis =
-        Nemesis { house, plan, rng, recovery: recovery.clone(), broker, progress: Progress::default() };
+    let mut nemesis = Nemesis { house, plan, rng, broker, progress: Progress::default() };
     nemesis.run(&load, |progress| line.tell("striking", progress)).await?;
     let mut progress = std::mem::take(&mut nemesis.progress);
-    house.heal().await?;
+    progress.kills += house.heal().await?;
     let healed = Instant::now();
     progress.jobs = load.accepted();
     let lines = load.stop().await?;
@@ -43,7 +41,7 @@ pub(super) async fn run(house: &mut House, plan: &Plan, broker: Broker) -> Resul
     ask_again(house, &mut sources).await?;
     quiet(house, &eye, plan, || line.tell("healed, waiting for quiet", &progress)).await?;
     let quiet = healed.elapsed();
-    let measured = recovery.end().await;
+    let measured = house.recovery.end().await;
     let bad_ends = house.stop().await;
     line.end();
     sources.jobs = eye.read(whole::jobs).await?;

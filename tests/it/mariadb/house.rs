@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::Server;
 use crate::harness::catalogue::Catalogue;
 use crate::harness::client::{noop, number, run};
-use crate::harness::ledger::Ledger;
+use crate::harness::ledger;
 use crate::harness::{PROGRAM, Site, wait_until};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -73,7 +73,7 @@ fn a_launch_and_a_command_complete_and_go_on_after_a_kill() {
     let again = client.submit(&run(machine, &["/bin/echo", "hello"]), Some("once"));
     assert_eq!(again, command, "the key is known after the kill");
     site.stop();
-    let ledger = Ledger::read(&site.data());
+    let ledger = ledger::read(&site.data());
     assert_eq!(ledger.launches.len(), 2, "nothing was launched twice");
     assert!(ledger.commands.values().all(|runs| *runs == 1), "{ledger:?}");
     assert!(!site.data().join("provisioning.db").exists(), "no file is made beside the server");
