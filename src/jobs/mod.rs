@@ -14,6 +14,8 @@ pub mod machine;
 #[cfg(test)]
 mod machine_tests;
 pub mod ports;
+#[cfg(test)]
+mod recorded;
 mod request;
 mod sql;
 pub mod steps;
@@ -27,6 +29,7 @@ pub use actor::{JobActor, Spec, Wake};
 pub use clock::{ClockKeeper, ClockSpec, DatabaseClock};
 pub(crate) use drive::set_aside;
 pub use error::Error;
+pub use request::{TAG_PREFIX, of_tag};
 pub use sql::{Changes, SqlStore, SystemClock};
 pub use word::by_word;
 

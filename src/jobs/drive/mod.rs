@@ -208,14 +208,18 @@ impl Driver<'_> {
     }
 
     fn plan(&self, history: &History, promise: Option<Promise>) -> Plan {
-        plan(&Facts {
+        let facts = Facts {
             history,
             now: self.ports.clock.now(),
             boot: self.ports.boot,
             promise,
             limits: &self.ports.limits,
             since: self.since,
-        })
+        };
+        let planned = plan(&facts);
+        #[cfg(test)]
+        crate::jobs::recorded::note(&facts, &planned);
+        planned
     }
 
     async fn promise(&self, history: &History) -> Result<Option<Promise>, Error> {
