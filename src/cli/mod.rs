@@ -20,6 +20,7 @@ mod servers;
 mod setup;
 mod simulated_cloud;
 pub mod table;
+pub mod verify;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -77,6 +78,8 @@ enum Command {
     Db(db::Args),
     /// Measure this program on this machine, beside the machine's own limits
     Bench(bench::Args),
+    /// Prove that no accepted job is lost or done twice
+    VerifyCrash(verify::Args),
     /// Run the guest's agent
     Agent(agent::Args),
     /// Carry out one command; started by the agent only
@@ -107,6 +110,7 @@ pub fn main() -> ExitCode {
         Command::Config(args) => client_main(async |out| config::run(&args, out)),
         Command::Db(args) => client_main(async |out| db::run(&args, out).await),
         Command::Bench(args) => client_main(async |out| bench::run(&args, out).await),
+        Command::VerifyCrash(args) => client_main(async |out| verify::run(&args, out).await),
         Command::Agent(args) => agent::main(args),
         Command::AgentShim(args) => agent::shim_main(&args),
     }

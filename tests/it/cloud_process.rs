@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use crate::down::{mode_is, works};
 use crate::harness::catalogue::Catalogue;
 use crate::harness::client::{noop, number, run};
-use crate::harness::ledger::Ledger;
+use crate::harness::ledger::{self, Ledger};
 use crate::harness::{Order, PROGRAM, READY, Site, processes, wait_for, wait_until};
 
 /// Longest wait for anything on a busy machine.
@@ -108,7 +108,7 @@ impl Cloud {
     }
 
     fn ledger(&self) -> Ledger {
-        Ledger::read(&self.data)
+        ledger::read(&self.data)
     }
 }
 

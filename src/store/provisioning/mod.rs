@@ -30,6 +30,7 @@ pub mod tag_sweep;
 pub mod transition;
 pub mod view;
 pub mod watch;
+pub mod whole;
 
 use super::Error;
 

@@ -170,7 +170,9 @@ fn a_node_that_stood_still_on_a_cloud_without_tokens_leaves_at_most_one_server_a
     assert_eq!(made.len(), 5);
     // Class T: for a while there may be two, one from each owner, and never more; the sweep of what is owed leaves one.
     assert!(made.values().all(|servers| *servers <= 2), "{made:?}");
-    wait_until("the sweep leaves one server of each launch", SOON * 2, || alive(&house).values().all(|n| *n == 1));
+    wait_until("the sweep leaves one server of each launch", SOON * 2, || {
+        alive(&house).values().all(|n| *n == 1)
+    });
     let twice = made.values().filter(|servers| **servers > 1).count();
     println!("class T: {twice} of {} launches made a second server", made.len());
     house.stop();

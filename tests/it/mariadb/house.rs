@@ -12,7 +12,7 @@ use crate::down::{mode_is, works};
 use crate::harness::catalogue::Catalogue;
 use crate::harness::client::{Client, noop, number, run};
 use crate::harness::http::Http;
-use crate::harness::ledger::Ledger;
+use crate::harness::ledger;
 use crate::harness::{PROGRAM, Site, wait_until};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -75,7 +75,7 @@ fn a_launch_and_a_command_complete_and_go_on_after_a_kill() {
     let again = client.submit(&run(machine, &["/bin/echo", "hello"]), Some("once"));
     assert_eq!(again, command, "the key is known after the kill");
     site.stop();
-    let ledger = Ledger::read(&site.data());
+    let ledger = ledger::read(&site.data());
     assert_eq!(ledger.launches.len(), 2, "nothing was launched twice");
     assert!(ledger.commands.values().all(|runs| *runs == 1), "{ledger:?}");
     assert!(!site.data().join("provisioning.db").exists(), "no file is made beside the server");
