@@ -6,7 +6,7 @@
 
 mod actor;
 #[cfg(test)]
-mod battery;
+pub(crate) mod battery;
 mod clock;
 mod drive;
 mod error;
@@ -25,8 +25,12 @@ mod word;
 
 pub use actor::{JobActor, Spec, Wake};
 pub use clock::{ClockKeeper, ClockSpec, DatabaseClock};
+#[cfg(test)]
+pub(crate) use drive::drive;
 pub(crate) use drive::set_aside;
 pub use error::Error;
+#[cfg(test)]
+pub(crate) use sql::apply;
 pub use sql::{Changes, SqlStore, SystemClock};
 pub use word::by_word;
 

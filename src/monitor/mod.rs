@@ -13,13 +13,12 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use crate::cloud::{CallContext, Clouds, Credential};
-use crate::jobs::ports::{Ask, Clock, JobStore, Keys, Leased, NoLease};
+use crate::jobs::ports::{Ask, Clock, JobStore, Keys, Leased, NoLease, within};
 use crate::jobs::watching::{Look, Sight, Watcher};
 use crate::model::{AccountId, AttemptUid, Micros, RegionId, ServerStatus, WatchKind};
 use crate::mq::Topic;
 use crate::store::provisioning::job::Job;
 use crate::store::provisioning::watch::Watch;
-use crate::supervision::limited;
 
 /// The monitor's actor.
 pub type Monitor = Watcher<CloudLook>;
@@ -65,8 +64,9 @@ impl Look for CloudLook {
                 }
             }
             tokio::select! {
-                () = self.clock.sleep(pause) => {}
+                biased;
                 () = news.notified() => {}
+                () = self.clock.sleep(pause) => {}
             }
             pause = (pause * 2).min(self.most);
         }
@@ -98,7 +98,7 @@ impl CloudLook {
                 credential: place.credential.clone(),
                 purpose: "watch".to_owned(),
             };
-            let leased = limited(self.call_limit, self.keys.lease(ask)).await;
+            let leased = within(&*self.clock, self.call_limit, self.keys.lease(ask)).await;
             let leased = leased.map_err(|late| format!("key manager: {late}"))?.map_err(|e| match e {
                 NoLease::Later(cause) => format!("key manager: {cause}"),
                 NoLease::Denied(cause) => format!("key manager denied the credential: {cause}"),
@@ -113,7 +113,7 @@ impl CloudLook {
             limit: self.call_limit,
         };
         // Whatever the driver makes of the limit: a look that never ends would hold up the watch for ever.
-        let seen = limited(self.call_limit, provider.machine(&context, &watch.target)).await;
+        let seen = within(&*self.clock, self.call_limit, provider.machine(&context, &watch.target)).await;
         let seen = seen.map_err(|late| late.to_string())?.map_err(|e| e.to_string())?;
         let age = self.clock.now().since(watch.made_at);
         Ok(judge(&watch.target, expected, seen.as_ref(), age > provider.capabilities().t_vis))

@@ -128,7 +128,7 @@ impl FakeCloud {
     }
 }
 
-pub(super) fn machine(id: &str, state: ServerStatus, tag: Option<String>) -> Machine {
+pub(crate) fn machine(id: &str, state: ServerStatus, tag: Option<String>) -> Machine {
     Machine {
         id: id.to_owned(),
         state,

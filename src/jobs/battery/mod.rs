@@ -6,6 +6,9 @@ mod cloud;
 mod script;
 mod world;
 
+pub(crate) use self::cloud::machine;
+pub(crate) use self::world::{REGION, params_of, server_row};
+
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -112,7 +115,7 @@ async fn look(world: &World, now: &History) -> bool {
 }
 
 fn shown(watch: &Watch, state: ServerStatus) -> String {
-    serde_json::to_string(&cloud::machine(&watch.target, state, None)).expect("plain data")
+    serde_json::to_string(&machine(&watch.target, state, None)).expect("plain data")
 }
 
 async fn write_verdict(world: &World, watch: &Watch, verdict: Verdict, raw: String) {

@@ -29,7 +29,7 @@ use crate::store::provisioning::{agent, node, seed, transition};
 use crate::store::testing::Bed;
 use crate::store::{self, PROVISIONING, Settings, Store};
 
-pub(super) const REGION: RegionId = RegionId(1000);
+pub(crate) const REGION: RegionId = RegionId(1000);
 
 pub(super) struct World {
     pub(super) store: Store,
@@ -281,7 +281,7 @@ impl World {
     }
 }
 
-pub(super) fn server_row(id: i64, shown: &crate::cloud::Machine) -> ServerRow {
+pub(crate) fn server_row(id: i64, shown: &crate::cloud::Machine) -> ServerRow {
     ServerRow {
         id,
         customer: seed::CUSTOMER.0,
@@ -318,7 +318,7 @@ pub(super) fn server_row(id: i64, shown: &crate::cloud::Machine) -> ServerRow {
     }
 }
 
-fn params_of(kind: JobKind, server: ServerId) -> JobParams {
+pub(crate) fn params_of(kind: JobKind, server: ServerId) -> JobParams {
     let moved = ServerParams { server, reason: String::new() };
     match kind {
         JobKind::Noop => JobParams::Noop(NoopParams::default()),
