@@ -3,6 +3,8 @@
 //! It never changes a cloud and never moves a job; a verdict is a row that whoever holds the job decides by.
 
 mod judge;
+#[cfg(test)]
+mod tests;
 
 pub use judge::judge;
 
@@ -112,10 +114,11 @@ impl CloudLook {
             credential: Credential { access_key: &leased.access_key, secret: &leased.secret },
             limit: self.call_limit,
         };
+        // Absence means something only if it was old enough when it was asked, however late the answer comes.
+        let age = self.clock.now().since(watch.made_at);
         // Whatever the driver makes of the limit: a look that never ends would hold up the watch for ever.
         let seen = within(&*self.clock, self.call_limit, provider.machine(&context, &watch.target)).await;
         let seen = seen.map_err(|late| late.to_string())?.map_err(|e| e.to_string())?;
-        let age = self.clock.now().since(watch.made_at);
         Ok(judge(&watch.target, expected, seen.as_ref(), age > provider.capabilities().t_vis))
     }
 

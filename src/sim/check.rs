@@ -3,8 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::house::MOST;
 use super::rows::Entry;
-use super::world::World;
+use super::world::{Life, World};
+use crate::cloud::TokenClass;
 use crate::jobs::machine;
 use crate::jobs::steps::{Effect, UNDO, step_of};
 use crate::model::{AttemptOutcome, AttemptUid, Boot, Epoch, JobKind, JobState, JobUid, Micros, Verdict};
@@ -183,7 +185,10 @@ fn same_bytes(history: &History) -> bool {
 impl World {
     /// The end of all: what every job became against what is there.
     pub(super) fn judge(&mut self) {
-        self.sweep_by_tag();
+        // The other classes promise that there is nothing to sweep.
+        if self.cloud.capabilities.class == TokenClass::T {
+            self.sweep_by_tag();
+        }
         for i in 0..self.rows.jobs.len() {
             let history = &self.rows.jobs[i].history;
             let wrong = match step_of(history.job.params.kind()).effect {
@@ -225,7 +230,7 @@ impl World {
     }
 
     fn launched_wrongly(&self, history: &History) -> Option<String> {
-        use crate::cloud::TokenClass::{K, N, S};
+        use TokenClass::{K, N, S};
         let job = &history.job;
         let class = self.cloud.capabilities.class;
         let made = self.cloud.launches.get(&job.uid).copied().unwrap_or(0);
@@ -251,8 +256,8 @@ impl World {
             JobState::Unresolved if !owed && history.attempts.iter().any(|a| a.step == "create") => {
                 Some("I8: unresolved, and nobody looks for its server".to_owned())
             }
-            // Without a tag no sweep finds it; the obligation is what there is.
-            _ if class == N && owed => None,
+            // Without a tag no sweep finds it, and a token may be used after its job: the obligation is what there is.
+            _ if matches!(class, K | N) && owed => None,
             JobState::Unresolved => None,
             _ if left.is_empty() => None,
             _ => Some(format!("false {}: {} is there", job.state, left.join(", "))),
@@ -295,6 +300,11 @@ impl World {
 
     fn idles(&self, entry: &Entry) -> Option<&'static str> {
         let job = entry.job();
+        let full = |life: &Life| life.alive && life.running.len() >= MOST;
+        // Where there is no room for another actor, a job waits for a place.
+        if self.lives.iter().any(full) {
+            return None;
+        }
         if let Some(owner) = job.owner {
             let life = self.lives.iter().find(|life| life.alive && life.boot == owner);
             let run = life.is_none_or(|life| life.running.contains(&job.uid));

@@ -31,7 +31,7 @@ pub(super) const SWEEP: Duration = Duration::from_secs(5);
 /// Shortest pause between sweeps.
 const SOONEST: Duration = Duration::from_millis(50);
 /// Job actors at the same time.
-const MOST: usize = 12;
+pub(super) const MOST: usize = 16;
 
 /// See the module.
 pub(super) struct House {

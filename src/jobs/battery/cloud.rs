@@ -17,6 +17,8 @@ pub(super) struct Truth {
     tokens: BTreeMap<String, (String, String)>,
     /// Every effect: what and on which.
     pub(super) effects: Vec<(&'static str, String)>,
+    /// Until then the cloud shows nothing of what it has.
+    pub(super) hidden_until: Micros,
     late: Vec<(Micros, LaunchRequest)>,
     made: u32,
 }
@@ -170,7 +172,12 @@ impl Provider for FakeCloud {
     }
 
     async fn machine(&self, _: &CallContext<'_>, id: &str) -> Result<Option<Machine>, CallError> {
-        self.call("machine", || Ok(self.truth.lock().expect("no panic").machines.get(id).cloned())).await
+        let shown = || {
+            let truth = self.truth.lock().expect("no panic");
+            let hidden = self.script.now() < truth.hidden_until;
+            Ok(truth.machines.get(id).filter(|_| !hidden).cloned())
+        };
+        self.call("machine", shown).await
     }
 
     async fn find_by_tag(&self, _: &CallContext<'_>, tag: &str) -> Result<Vec<Machine>, CallError> {

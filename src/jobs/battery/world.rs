@@ -16,13 +16,14 @@ use crate::jobs::ports::{
 };
 use crate::jobs::{Changes, SqlStore};
 use crate::model::{
-    AccountId, Boot, CommandParams, CustomerId, DataCenterId, ErrorClass, ImageId, JobId, JobKind, JobParams,
-    JobUid, LaunchParams, NoopParams, ProductId, RegionId, ServerId, ServerParams, ServerStatus, Uid,
+    AccountId, Boot, CommandParams, CustomerId, DataCenterId, Epoch, ErrorClass, ImageId, JobId, JobKind,
+    JobParams, JobState, JobUid, LaunchParams, Micros, NoopParams, ProductId, RegionId, ServerId,
+    ServerParams, ServerStatus, Uid,
 };
 use crate::mq::{Announce, Nudge, Queue, Topic};
 use crate::ops::Metrics;
 use crate::store::provisioning::accept::{self, Entry, Submit};
-use crate::store::provisioning::job::History;
+use crate::store::provisioning::job::{History, Job};
 use crate::store::provisioning::sequence::{Sequence, Sequencer};
 use crate::store::provisioning::server::{self, ServerRow};
 use crate::store::provisioning::{agent, node, seed, transition};
@@ -279,6 +280,42 @@ impl World {
         self.store.write(move |c| accept::accept(c, &submit)).await.expect("accepted");
         uid
     }
+}
+
+/// A job of which nothing but its row exists, just accepted.
+pub(crate) fn alone(params: JobParams) -> History {
+    let job = Job {
+        uid: JobUid::random(),
+        id: JobId(1),
+        customer: seed::CUSTOMER,
+        account: seed::ACCOUNT,
+        person: seed::ADMIN,
+        access_key: "AK".into(),
+        request: String::new(),
+        server: params.server(),
+        params,
+        description: String::new(),
+        state: JobState::Queued,
+        epoch: Epoch(0),
+        owner: None,
+        try_no: 1,
+        crashes: 0,
+        undo_begun: false,
+        cancel_by: None,
+        due_at: None,
+        why_code: String::new(),
+        why: String::new(),
+        resource: None,
+        message: None,
+        priority: 0,
+        created_at: Micros(0),
+        claimed_at: None,
+        changed_at: Micros(0),
+        deadline: Micros(i64::MAX),
+        ended_at: None,
+        version: 1,
+    };
+    History { job, attempts: Vec::new(), evidence: Vec::new(), watches: Vec::new() }
 }
 
 pub(crate) fn server_row(id: i64, shown: &crate::cloud::Machine) -> ServerRow {
