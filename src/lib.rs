@@ -47,7 +47,8 @@ pub mod mq;
 pub mod pinger;
 #[cfg(feature = "server")]
 pub mod registry;
-#[cfg(all(test, feature = "server"))]
+#[cfg(test)]
+#[cfg(feature = "server")]
 pub mod sim;
 #[cfg(feature = "server")]
 pub mod store;

@@ -117,6 +117,9 @@ pub(super) async fn here(settings: &config::Simulated, inside: Inside<'_>) -> Re
     };
     let cloud = Simulated::open(opening).await.map_err(|e| Error::part("simulated cloud", &e))?;
     cloud.faults().next(Operation::Launch, settings.lose_answers, Fault::LoseAnswer);
+    if let Some(late) = settings.land_late_ms {
+        cloud.faults().next(Operation::Launch, 1, Fault::LandLate(ms(late)));
+    }
     let cloud = Arc::new(cloud);
     if settings.lose_launched > 0 {
         actix_rt::spawn(lose(Arc::clone(&cloud), settings.lose_launched));

@@ -15,7 +15,7 @@ use crate::jobs::machine::Limits;
 use crate::jobs::ports::{Enrolment, Ports};
 use crate::jobs::{self, SqlStore};
 use crate::km::Km;
-use crate::monitor::{CloudLook, Monitor};
+use crate::monitor::{CloudLook, Janitor, Monitor, janitor};
 use crate::mq::{self, Queue};
 use crate::pinger::{self, Guests, Pinger};
 use crate::registry::{self, Registry, RegistryActor, Running};
@@ -93,6 +93,7 @@ pub(super) fn registry(base: &Base, queue: &Arc<dyn Queue>, tools: Tools) -> Reg
             retry_most: ms(settings.retry_most_ms),
             calls: settings.calls,
             grace: ms(settings.grace_ms),
+            look_after: ms(base.config.janitor.keep_ms),
             ..Limits::default()
         },
         call_limit: ms(settings.call_ms),
@@ -137,6 +138,36 @@ pub(super) fn monitor(base: &Base, queue: &Arc<dyn Queue>, (km, cloud): (Km, &Ar
     let spec = watching(base, queue, look, settings);
     let supervisor = &base.ops.supervisor;
     let _monitor = supervisor.spawn::<Monitor>(&supervisor.arbiter("watchers"), spec, Options::permanent());
+}
+
+/// Starts looking for what turns up after jobs ended.
+pub(super) fn janitor(base: &Base, queue: &Arc<dyn Queue>, (km, cloud): (Km, &Arc<dyn Provider>)) {
+    let settings = &base.config.janitor;
+    let spec = janitor::Spec {
+        store: base.store.clone(),
+        sequencer: base.sequencer.clone(),
+        rows: rows(base, queue),
+        keys: Arc::new(KmKeys(km)),
+        clouds: clouds(cloud),
+        clock: Arc::new(base.clock.clone()),
+        queue: Arc::clone(queue),
+        changes: base.changes.clone(),
+        metrics: base.ops.metrics.clone(),
+        health: base.ops.health.clone(),
+        boot: base.boot,
+        limits: janitor::Limits {
+            later: ms(settings.later_ms),
+            keep: ms(settings.keep_ms),
+            again: ms(settings.again_ms),
+            daily: ms(settings.daily_ms),
+            take_back: ms(settings.take_back_ms),
+            call: ms(base.config.jobs.call_ms),
+        },
+        sweep: ms(settings.sweep_ms),
+        together: settings.together,
+    };
+    let supervisor = &base.ops.supervisor;
+    let _janitor = supervisor.spawn::<Janitor>(&supervisor.arbiter("watchers"), spec, Options::permanent());
 }
 
 /// Starts deciding watches that need no cloud.

@@ -29,6 +29,7 @@ pub use clock::{ClockKeeper, ClockSpec, DatabaseClock};
 pub(crate) use drive::drive;
 pub(crate) use drive::set_aside;
 pub use error::Error;
+pub use request::{TAG_PREFIX, of_tag};
 #[cfg(test)]
 pub(crate) use sql::apply;
 pub use sql::{Changes, SqlStore, SystemClock};

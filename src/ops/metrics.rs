@@ -108,6 +108,8 @@ struct Families {
     verdicts: Family<VerdictOnly, Counter>,
     km_leases: Family<Outcome, Counter>,
     nudges: Family<Topic, Counter>,
+    janitor: Family<Outcome, Counter>,
+    obligations: Family<StateOnly, Gauge>,
     queue: QueueMetrics,
 }
 
@@ -225,6 +227,16 @@ impl Metrics {
         self.families().km_leases.get_or_create(&Outcome { outcome }).inc();
     }
 
+    /// The janitor looked, or made a job that takes something back.
+    pub fn janitor(&self, outcome: &'static str) {
+        self.families().janitor.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// Tags that are looked for now, in a state.
+    pub fn obligations(&self, state: &'static str, count: usize) {
+        self.families().obligations.get_or_create(&StateOnly { state }).set(level(count));
+    }
+
     /// A nudge went to the queue.
     pub fn nudge(&self, topic: &'static str) {
         self.families().nudges.get_or_create(&Topic { topic }).inc();
@@ -270,6 +282,8 @@ impl Families {
             verdicts: Family::default(),
             km_leases: Family::default(),
             nudges: Family::default(),
+            janitor: Family::default(),
+            obligations: Family::default(),
             queue: QueueMetrics::default(),
         }
     }
@@ -285,6 +299,9 @@ impl Families {
         to.register("verdicts", "Verdicts about watched effects", self.verdicts.clone());
         to.register("km_leases", "Credentials asked of the key manager", self.km_leases.clone());
         to.register("nudges", "Nudges sent to the queue", self.nudges.clone());
+        let looks = "Looks for what turns up after jobs ended, and jobs made to take it back";
+        to.register("janitor", looks, self.janitor.clone());
+        to.register("obligations", "Tags that are looked for, by state", self.obligations.clone());
     }
 
     fn register_store_and_http(&self, to: &mut Registry) {
@@ -353,6 +370,8 @@ mod tests {
         metrics.verdict("reached");
         metrics.km_lease("granted");
         metrics.nudge("jobs");
+        metrics.janitor("absent");
+        metrics.obligations("needs-you", 2);
         let queue = metrics.queue();
         queue.connected("publish", true);
         queue.blocked(true);
@@ -391,6 +410,8 @@ mod tests {
             "dispatcher_verdicts_total{verdict=\"reached\"} 1",
             "dispatcher_km_leases_total{outcome=\"granted\"} 1",
             "dispatcher_nudges_total{topic=\"jobs\"} 1",
+            "dispatcher_janitor_total{outcome=\"absent\"} 1",
+            "dispatcher_obligations{state=\"needs-you\"} 2",
             "dispatcher_queue_connected{purpose=\"publish\"} 1",
             "dispatcher_queue_blocked 1",
             "dispatcher_outbox_rows 3",

@@ -46,7 +46,10 @@ const fn may_follow(from: JobState, to: JobState) -> bool {
         Queued => matches!(to, Queued | Running | Failed),
         Running => matches!(to, Running | Awaiting | Undoing | Quarantined | Failed | Cancelled | Unresolved),
         Awaiting => {
-            matches!(to, Awaiting | Complete | Undoing | Quarantined | Failed | Cancelled | Unresolved)
+            matches!(
+                to,
+                Awaiting | Running | Complete | Undoing | Quarantined | Failed | Cancelled | Unresolved
+            )
         }
         Undoing => matches!(to, Undoing | Quarantined | Failed | Cancelled | Unresolved),
         Quarantined => matches!(to, Quarantined | Running | Awaiting | Undoing),

@@ -86,7 +86,7 @@ impl World {
     }
 
     /// A frame leaves for the guest. One that is lost breaks its session, as a cut connection does.
-    pub(super) fn to_guest(&mut self, server: i64, number: i64, frame: DispatcherFrame) {
+    pub(super) fn send_to_guest(&mut self, server: i64, number: i64, frame: DispatcherFrame) {
         let delay = self.chance.range(1_000, 50_000);
         if self.faults.strikes(&mut self.chance, 60) {
             self.figures.broken_sessions += 1;
@@ -102,7 +102,7 @@ impl World {
         }
     }
 
-    fn from_guest(&mut self, server: i64, frame: AgentFrame) {
+    fn reply(&mut self, server: i64, frame: AgentFrame) {
         let Some(number) = self.guest(server).session else { return };
         let delay = self.chance.range(1_000, 50_000);
         self.after(delay, move |w| {
@@ -120,37 +120,37 @@ impl World {
             return;
         }
         match frame {
-            DispatcherFrame::Run(run) => self.guest_runs(server, run),
+            DispatcherFrame::Run(run) => self.guest_runs(server, &run),
             DispatcherFrame::Look(reference) => self.guest_looks(server, &reference),
             _ => {}
         }
     }
 
-    fn guest_runs(&mut self, server: i64, run: Run) {
+    fn guest_runs(&mut self, server: i64, run: &Run) {
         let now = self.now;
-        let verdict = self.guest(server).book.on_run(&run, now, FURTHEST);
+        let verdict = self.guest(server).book.on_run(run, now, FURTHEST);
         let command = run.command.clone();
         match verdict {
             Verdict::Refuse { floor } => self.answers(server, command, Outcome::Refused { floor }),
-            Verdict::Stored(result) => self.from_guest(server, AgentFrame::Result { command, result }),
+            Verdict::Stored(result) => self.reply(server, AgentFrame::Result { command, result }),
             // Its end is told to whoever holds the session by then.
             Verdict::Attach => {}
             Verdict::Expired => {
                 let result = result_at(now, Outcome::Expired);
                 let record = Record::Done { command: command.clone(), result: result.clone() };
                 self.guest(server).record(record);
-                self.from_guest(server, AgentFrame::Result { command, result });
+                self.reply(server, AgentFrame::Result { command, result });
             }
             Verdict::TooFar => {
                 self.answers(server, command, Outcome::Failed { reason: "too far ahead".to_owned() });
             }
-            Verdict::Start => self.guest_starts(server, &run),
+            Verdict::Start => self.guest_starts(server, run),
         }
     }
 
     fn answers(&mut self, server: i64, command: CommandId, outcome: Outcome) {
         let result = result_at(self.now, outcome);
-        self.from_guest(server, AgentFrame::Result { command, result });
+        self.reply(server, AgentFrame::Result { command, result });
     }
 
     fn guest_starts(&mut self, server: i64, run: &Run) {
@@ -223,7 +223,7 @@ impl World {
             None => result_at(now, Outcome::Interrupted),
         };
         guest.record(Record::Done { command: command.clone(), result: result.clone() });
-        self.from_guest(server, AgentFrame::Result { command, result });
+        self.reply(server, AgentFrame::Result { command, result });
     }
 
     fn guest_looks(&mut self, server: i64, reference: &Reference) {
@@ -233,7 +233,7 @@ impl World {
         let command = reference.command.clone();
         if let Some(floor) = floor.filter(|floor| reference.epoch < *floor) {
             let answer = LookAnswer { command, state: LookState::Refused, floor };
-            return self.from_guest(server, AgentFrame::LookAnswer(answer));
+            return self.reply(server, AgentFrame::LookAnswer(answer));
         }
         if let Some(record) = guest.book.raised_by(reference, now).filter(|_| !reads) {
             guest.record(record);
@@ -244,10 +244,7 @@ impl World {
             *epoch = (*epoch).max(reference.epoch);
         }
         self.figures.looks += 1;
-        self.from_guest(
-            server,
-            AgentFrame::LookAnswer(LookAnswer { command, state, floor: reference.epoch }),
-        );
+        self.reply(server, AgentFrame::LookAnswer(LookAnswer { command, state, floor: reference.epoch }));
     }
 
     /// The agent dies; with `all` its machine is switched off, and the shims with it. It comes back by itself.

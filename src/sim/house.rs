@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::ports::{Common, Port};
-use super::run::Spawner;
+use super::tasks::Spawner;
 use super::wire::{Answer, sleep};
 use super::world::{News, Order, Sim};
 use crate::jobs::drive;
@@ -173,7 +173,7 @@ impl House {
 
     async fn listen(self: Rc<Self>) {
         loop {
-            match super::run::news(self.sim(), self.port.life).await {
+            match super::tasks::news(self.sim(), self.port.life).await {
                 News::Nudge(Nudge::Job(job) | Nudge::Cancel(job)) => self.activate(job, None),
                 News::Nudge(Nudge::Guest(_)) => self.guests.notify_waiters(),
                 News::Nudge(_) => {}

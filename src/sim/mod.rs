@@ -11,6 +11,7 @@
 //! A violation is told with its seed and the end of its trace. `DISPATCHER_TEST_SIM_SEED=<seed>` replays it; more in
 //! `tests/README.md`.
 
+mod calls;
 mod chance;
 mod check;
 mod cloud;
@@ -23,6 +24,7 @@ mod ports;
 mod rows;
 mod run;
 mod session;
+mod tasks;
 mod tests;
 mod trace;
 mod watchers;

@@ -204,8 +204,14 @@ fn stand_still(w: &mut World, life: usize, long: i64) {
 
 /// Somebody says something about another try of a job: evidence, and no decision.
 fn stray_verdict(w: &mut World) {
-    let open: Vec<JobUid> =
-        w.rows.jobs.iter().map(|e| e.job()).filter(|job| job.ended_at.is_none()).map(|job| job.uid).collect();
+    let open: Vec<JobUid> = w
+        .rows
+        .jobs
+        .iter()
+        .map(super::rows::Entry::job)
+        .filter(|job| job.ended_at.is_none())
+        .map(|job| job.uid)
+        .collect();
     if open.is_empty() {
         return;
     }

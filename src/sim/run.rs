@@ -1,24 +1,19 @@
 //! The scheduler: one thread, one choice at a time, all from the seed.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
-use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Wake, Waker};
 
 use super::faults::Figures;
 use super::house::House;
 use super::outside::{client, furnish, trouble};
 use super::ports::Common;
+use super::tasks::{Spawner, Task};
 use super::watchers::Watcher;
-use super::world::{BEGIN, Life, News, Order, Role, SECOND, Sim, World};
+use super::world::{BEGIN, Life, Order, Role, SECOND, Sim, World};
 use super::wrong::Wrong;
 use crate::cloud::TokenClass;
 use crate::model::{Boot, Micros, dice};
-use crate::wire::AgentFrame;
-
-type Task = Pin<Box<dyn Future<Output = ()>>>;
 
 /// Clients of a run, each with one job.
 const CLIENTS: u64 = 30;
@@ -31,49 +26,6 @@ const SECOND_LOOK: i64 = 40 * SECOND;
 const OVER: i64 = (40 + 8 + 120 + 12 + 30 + 60) * SECOND;
 /// Steps after which a run that is not over never will be.
 const MOST_STEPS: u64 = 400_000;
-
-/// Starts tasks of processes.
-#[derive(Clone, Default)]
-pub(super) struct Spawner(Rc<RefCell<Vec<(usize, Task)>>>);
-
-impl Spawner {
-    pub(super) fn spawn(&self, life: usize, task: Task) {
-        self.0.borrow_mut().push((life, task));
-    }
-}
-
-/// The next message for a process.
-pub(super) async fn news(sim: &Sim, life: usize) -> News {
-    std::future::poll_fn(|cx| {
-        sim.with(|w| match w.lives[life].inbox.pop_front() {
-            Some(news) => Poll::Ready(news),
-            None => {
-                w.lives[life].waker = Some(cx.waker().clone());
-                Poll::Pending
-            }
-        })
-    })
-    .await
-}
-
-/// The next frame of a session; none when it is broken.
-pub(super) async fn frame(sim: &Sim, of: (i64, i64)) -> Option<AgentFrame> {
-    std::future::poll_fn(|cx| {
-        sim.with(|w| {
-            let Some(session) = w.sessions.get_mut(&of).filter(|session| session.up) else {
-                return Poll::Ready(None);
-            };
-            match session.frames.pop_front() {
-                Some(frame) => Poll::Ready(Some(frame)),
-                None => {
-                    session.waker = Some(cx.waker().clone());
-                    Poll::Pending
-                }
-            }
-        })
-    })
-    .await
-}
 
 struct Bell {
     task: usize,
@@ -335,7 +287,7 @@ impl Scheduler {
 
     /// Whether every client was answered and every job has ended; what must be so on the way is asked here.
     fn is_over(&mut self) -> bool {
-        if self.steps % 16 != 0 {
+        if !self.steps.is_multiple_of(16) {
             return false;
         }
         let idle = &mut self.idle;

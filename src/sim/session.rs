@@ -69,7 +69,7 @@ fn look_first(sim: &Sim, (server, number): (i64, i64), rows: &[CommandRow]) {
         sim.with(|w| {
             let epoch = w.rows.history(job).map_or(Epoch(row.epoch), |h| h.job.epoch);
             let reference = Reference { command, job, epoch };
-            w.to_guest(server, number, DispatcherFrame::Look(reference));
+            w.send_to_guest(server, number, DispatcherFrame::Look(reference));
         });
     }
 }
@@ -96,7 +96,7 @@ async fn send(house: &House, machine: &mut Machine, (server, number): (i64, i64)
         output_from: Offsets::default(),
     };
     machine.sending(command, row, Offsets::default());
-    house.port.sim.with(|w| w.to_guest(server, number, DispatcherFrame::Run(run)));
+    house.port.sim.with(|w| w.send_to_guest(server, number, DispatcherFrame::Run(run)));
     true
 }
 
@@ -104,7 +104,7 @@ async fn send(house: &House, machine: &mut Machine, (server, number): (i64, i64)
 async fn hear(house: &House, machine: &mut Machine, of: (i64, i64)) -> bool {
     tokio::select! {
         biased;
-        frame = super::run::frame(&house.port.sim, of) => {
+        frame = super::tasks::frame(&house.port.sim, of) => {
             let Some(frame) = frame else { return false };
             act(house, machine, frame).await
         }

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use super::house::SWEEP;
 use super::ports::{CALL, Port};
-use super::run::Spawner;
+use super::tasks::Spawner;
 use super::wire::{Answer, sleep};
 use super::world::{News, Role, Sim};
 use super::wrong::Wrong;
@@ -62,23 +62,23 @@ impl Watcher {
         let kinds = self.kinds;
         loop {
             if let Answer::Value(found) = self.port.read(move |rows| rows.open_watches(kinds)).await {
-                for watch in found {
-                    let skipped = self
-                        .port
-                        .sim
-                        .with(|w| w.wrong == Some(Wrong::SweepByConfirm) && w.announced.contains(&watch.uid));
-                    if !skipped {
-                        self.follow(watch);
-                    }
-                }
+                let taken: Vec<Watch> = found.into_iter().filter(|watch| !self.skips(watch.uid)).collect();
+                taken.into_iter().for_each(|watch| self.follow(watch));
             }
             sleep(&self.port.sim, SWEEP).await;
         }
     }
 
+    /// Whether a deliberate fault has the sweep leave this watch out.
+    fn skips(&self, uid: WatchUid) -> bool {
+        self.port.sim.with(|w| w.wrong == Some(Wrong::SweepByConfirm) && w.announced.contains(&uid))
+    }
+
     async fn listen(self: Rc<Self>) {
         loop {
-            let News::Nudge(nudge) = super::run::news(&self.port.sim, self.port.life).await else { continue };
+            let News::Nudge(nudge) = super::tasks::news(&self.port.sim, self.port.life).await else {
+                continue;
+            };
             let found = match nudge {
                 Nudge::Watch(_, uid) => {
                     if let Some(news) = self.following.borrow().get(&uid) {

@@ -18,7 +18,7 @@ use crate::jobs::{Changes, SqlStore};
 use crate::model::{
     AccountId, Boot, CommandParams, CustomerId, DataCenterId, Epoch, ErrorClass, ImageId, JobId, JobKind,
     JobParams, JobState, JobUid, LaunchParams, Micros, NoopParams, ProductId, RegionId, ServerId,
-    ServerParams, ServerStatus, Uid,
+    ServerParams, ServerStatus, TakeBackParams, Uid,
 };
 use crate::mq::{Announce, Nudge, Queue, Topic};
 use crate::ops::Metrics;
@@ -218,7 +218,7 @@ impl World {
             customer: seed::CUSTOMER,
             job: JobUid::random(),
             token_hash: format!("{id}"),
-            token_expires: crate::model::Micros(0),
+            token_expires: Micros(0),
         };
         let binding = agent::Enrolled {
             id: crate::model::AgentId(id),
@@ -228,7 +228,7 @@ impl World {
             platform: "linux".into(),
             instance: None,
             serial: "1".into(),
-            expires_at: crate::model::Micros(i64::MAX),
+            expires_at: Micros(i64::MAX),
         };
         self.store
             .write(move |c| {
@@ -245,6 +245,12 @@ impl World {
     pub(super) async fn submit(&self, kind: JobKind) -> JobUid {
         let server = match kind {
             JobKind::Noop | JobKind::LaunchServer => None,
+            // Its own server is one of the cloud's only.
+            JobKind::TakeBack => {
+                let id = self.sequencer.next(Sequence::Resource).await.expect("a number");
+                self.cloud.place(&format!("i-{id}"), ServerStatus::Running);
+                return self.accept_with(take_back(id), None).await;
+            }
             _ => Some(self.server_for(kind).await),
         };
         self.accept(kind, server).await
@@ -256,6 +262,10 @@ impl World {
     }
 
     async fn accept(&self, kind: JobKind, server: Option<ServerId>) -> JobUid {
+        self.accept_with(params_of(kind, server.unwrap_or(ServerId(0))), server).await
+    }
+
+    async fn accept_with(&self, params: JobParams, server: Option<ServerId>) -> JobUid {
         let (uid, id) = (JobUid::random(), self.sequencer.next(Sequence::Job).await.expect("a number"));
         let submit = Submit {
             entry: Entry {
@@ -270,8 +280,8 @@ impl World {
             id: JobId(id),
             account: seed::ACCOUNT,
             person: seed::ADMIN,
-            params: params_of(kind, server.unwrap_or(ServerId(0))),
-            description: kind.to_string(),
+            description: params.kind().to_string(),
+            params,
             priority: 0,
             delay: Duration::ZERO,
             limit: Duration::from_secs(600),
@@ -355,6 +365,15 @@ pub(crate) fn server_row(id: i64, shown: &crate::cloud::Machine) -> ServerRow {
     }
 }
 
+fn take_back(id: i64) -> JobParams {
+    JobParams::TakeBack(TakeBackParams {
+        resource: format!("i-{id}"),
+        region: REGION,
+        tag: "dispatcher-job=x.create".into(),
+        left_by: JobUid::random(),
+    })
+}
+
 pub(crate) fn params_of(kind: JobKind, server: ServerId) -> JobParams {
     let moved = ServerParams { server, reason: String::new() };
     match kind {
@@ -363,6 +382,7 @@ pub(crate) fn params_of(kind: JobKind, server: ServerId) -> JobParams {
         JobKind::StartServer => JobParams::StartServer(moved),
         JobKind::StopServer => JobParams::StopServer(moved),
         JobKind::PauseServer => JobParams::PauseServer(moved),
+        JobKind::TakeBack => take_back(server.0),
         JobKind::RunCommand => {
             JobParams::RunCommand(CommandParams { server, argv: vec!["true".into()], timeout_secs: 5 })
         }

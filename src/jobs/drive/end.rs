@@ -1,7 +1,5 @@
 //! How a job ends: what was seen of its server, and what may still turn up.
 
-use std::time::Duration;
-
 use super::{Driver, fence};
 use crate::cloud::{Machine, TokenClass};
 use crate::jobs::machine::{self, Ending, Promise};
@@ -11,9 +9,6 @@ use crate::model::{JobParams, JobState, ServerStatus, Verdict};
 use crate::store::provisioning::job::History;
 use crate::store::provisioning::server::Seen;
 use crate::store::provisioning::transition::{End, Obligation};
-
-/// How long after a job's end what may still turn up is looked for.
-const JANITOR: Duration = Duration::from_secs(24 * 3600);
 
 impl Driver<'_> {
     pub(super) fn end(&self, history: &History, promise: Option<Promise>, ending: Ending) -> End {
@@ -49,7 +44,7 @@ impl Driver<'_> {
             account: job.account,
             region: params.region,
             look_at: now.plus(promise.quiet / 2),
-            look_until: now.plus(JANITOR),
+            look_until: now.plus(self.ports.limits.look_after),
         })
     }
 }
@@ -63,7 +58,8 @@ fn seen(history: &History) -> Option<Seen> {
     let status = match (step_of(job.params.kind()).effect, verdict.verdict) {
         (Effect::Nothing | Effect::Command, _) => return None,
         (Effect::Move(operation), Verdict::Reached) => operation.proof(),
-        (_, Verdict::Lost) => ServerStatus::Terminated,
+        // A look that finds it gone has nothing to show.
+        (_, Verdict::Lost) => shown.as_ref().map_or(ServerStatus::Terminated, |machine| machine.state),
         (_, _) => shown.as_ref()?.state,
     };
     let (private_ip, public_ip) = shown.map_or((None, None), |m| (m.private_ip, m.public_ip));

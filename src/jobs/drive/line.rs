@@ -56,6 +56,7 @@ impl Driver<'_> {
     pub(super) async fn place(&self, job: &Job) -> Result<(Place, Arc<dyn Provider>), Error> {
         let region = match &job.params {
             JobParams::LaunchServer(params) => Some(params.region),
+            JobParams::TakeBack(params) => Some(params.region),
             other => match other.server() {
                 Some(id) => Some(RegionId(self.server(job, id).await?.region)),
                 None => None,

@@ -9,7 +9,7 @@ use crate::jobs::ports::{Applied, Change};
 use crate::jobs::steps::{Effect, Operation, Step, UNDO, step_of};
 use crate::jobs::{Error, machine, request};
 use crate::model::{AttemptOutcome, AttemptUid, ServerStatus};
-use crate::ops::failpoint::sabotaged;
+use crate::ops::failpoint::{Fault, hit, sabotaged};
 use crate::store::provisioning::job::{Attempt, History, Job};
 use crate::store::provisioning::transition::{Close, Quiet, Then};
 
@@ -48,7 +48,7 @@ impl Driver<'_> {
             Ok(line) => line,
             Err(next) => return Ok(next),
         };
-        if sabotaged("no-look") {
+        if sabotaged(Fault::NoLook) {
             let close =
                 Close { outcome: AttemptOutcome::Void, ..closed(job, open.uid, "not looked for", Then::Go) };
             return self.moved(Change::Close(Box::new(close))).await;
@@ -67,11 +67,13 @@ impl Driver<'_> {
             let close = Close { outcome: AttemptOutcome::Void, ..closed(job, open.uid, text, Then::Go) };
             return self.moved(Change::Close(Box::new(close))).await;
         }
-        let request: LaunchRequest = request::open(self.ports, open)?;
+        let request: LaunchRequest = request::open(self.ports, job, step, open)?;
         if let Some(next) = self.may_resend(job).await? {
             return Ok(next);
         }
+        hit("resend.before");
         let answer = line.bounded(line.provider.launch(&line.context(), &request)).await;
+        hit("resend.after");
         match answer {
             Err(error) if error.is_definite() => self.resend_refused(job, open, (&error, quiet)).await,
             answer => self.created(job, open.uid, answer).await,
@@ -136,31 +138,33 @@ impl Driver<'_> {
         ((resend, quiet), operation): (Again, Operation),
     ) -> Result<Next, Error> {
         let job = &history.job;
-        let Some(id) = job.params.server() else { return Ok(Next::Release) };
-        let row = self.server(job, id).await?;
+        let Some(target) = self.target(job).await? else { return Ok(Next::Release) };
         let line = match self.line(history, open.uid, "look").await? {
             Ok(line) => line,
             Err(next) => return Ok(next),
         };
-        let seen = match line.bounded(line.provider.machine(&line.context(), &row.provider_id)).await {
+        let seen = match line.bounded(line.provider.machine(&line.context(), &target.resource)).await {
             Ok(seen) => seen,
             Err(error) => return self.not_seen(job, &error).await,
         };
         let there = seen.map_or(ServerStatus::Terminated, |machine| machine.state);
         if there == operation.proof() {
-            return self.operated(job, open.uid, &row.provider_id, Ok(())).await;
+            return self.operated(job, open.uid, &target.resource, Ok(())).await;
         }
         if !resend {
-            let text = format!("looked at {} after it could no longer land: {there}", row.provider_id);
+            let text = format!("looked at {} after it could no longer land: {there}", target.resource);
             let close = Close { outcome: AttemptOutcome::Void, ..closed(job, open.uid, &text, Then::Go) };
             return self.moved(Change::Close(Box::new(close))).await;
         }
         if let Some(next) = self.may_resend(job).await? {
             return Ok(next);
         }
-        match call(&line, operation, &row.provider_id).await {
+        hit("resend.before");
+        let answer = call(&line, operation, &target.resource).await;
+        hit("resend.after");
+        match answer {
             Err(error) if error.is_definite() => self.resend_refused(job, open, (&error, quiet)).await,
-            answer => self.operated(job, open.uid, &row.provider_id, answer).await,
+            answer => self.operated(job, open.uid, &target.resource, answer).await,
         }
     }
 }

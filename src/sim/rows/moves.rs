@@ -41,6 +41,7 @@ impl Rows {
             Change::Park { fence, waiting } => done(self.park(*fence, boot, waiting)),
             Change::Withdraw { command, unsent, sent } => done(self.withdraw(boot, command, (unsent, sent))),
             Change::BeginUndo { fence, why } => done(self.begin_undo(*fence, boot, why)),
+            Change::NextTry { fence, from, why } => done(self.next_try(*fence, *from, why)),
             Change::End(end) => done(self.end(end)),
         }
     }
@@ -164,11 +165,8 @@ impl Rows {
     /// The guard of [`Rows::close_attempt`]: moves the job itself.
     fn progress(&mut self, close: &Close) -> Option<usize> {
         let i = self.held(close.fence)?;
-        let fits = match (&close.then, self.jobs[i].job().state) {
-            (_, JobState::Running) => true,
-            (Then::Go, JobState::Undoing) => true,
-            _ => false,
-        };
+        let state = self.jobs[i].job().state;
+        let fits = state == JobState::Running || matches!(close.then, Then::Go) && state == JobState::Undoing;
         if !fits {
             return None;
         }
@@ -273,6 +271,22 @@ impl Rows {
         "undo".clone_into(&mut job.why_code);
         why.clone_into(&mut job.why);
         true
+    }
+
+    fn next_try(&mut self, fence: Fence, from: i32, why: &str) -> bool {
+        let Some(i) = self.index(fence.job) else { return false };
+        let job = self.jobs[i].job();
+        let current = job.epoch == fence.epoch || self.flaws.no_fence;
+        if current && job.state == JobState::Awaiting && job.try_no == from && job.cancel_by.is_none() {
+            let job = self.touch(i);
+            job.state = JobState::Running;
+            job.try_no = from + 1;
+            "next-try".clone_into(&mut job.why_code);
+            why.clone_into(&mut job.why);
+            return true;
+        }
+        // The commit of this very move was unknown and it runs again: as wanted means it was mine.
+        current && job.state == JobState::Running && job.try_no == from + 1
     }
 
     /// What was seen of a watch, and whether that decides it.
