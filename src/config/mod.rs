@@ -224,11 +224,13 @@ pub struct Pinger {
     pub every_ms: u64,
     /// Longest wait for one answer.
     pub limit_ms: u64,
+    /// Points kept in memory while the analytics database is away; the oldest of more are lost and counted.
+    pub spill: usize,
 }
 
 impl Default for Pinger {
     fn default() -> Self {
-        Self { every_ms: 5000, limit_ms: 2000 }
+        Self { every_ms: 5000, limit_ms: 2000, spill: 100_000 }
     }
 }
 

@@ -168,7 +168,9 @@ fn ended_wrongly(history: &History) -> Option<&'static str> {
         JobState::Failed | JobState::Cancelled if open => Some("I6: ended with an open attempt"),
         JobState::Complete => {
             let seen = machine::verdict_of_this_try(history).map(|e| e.verdict);
-            let wanted = job.cancel_by.is_none() && !job.undo_begun;
+            // A command that had ended well by then stays so.
+            let command = job.params.kind() == JobKind::RunCommand;
+            let wanted = (job.cancel_by.is_none() || command) && !job.undo_begun;
             (seen != Some(Verdict::Reached) || !wanted).then_some("I7: complete without evidence of its try")
         }
         _ if !same_bytes(history) => Some("I5: another token or other bytes for one step"),
@@ -213,7 +215,7 @@ impl World {
         }
     }
 
-    /// What the protocol's sweep would do with what an obligation names; the janitor itself is not built.
+    /// What the janitor does with what an obligation names, played in one go.
     fn sweep_by_tag(&mut self) {
         let now = self.now;
         let owed: Vec<(String, JobUid)> =
@@ -281,13 +283,14 @@ impl World {
         let job = &history.job;
         let ran: u32 = self.guests.values().map(|guest| guest.ran_for(job.uid)).sum();
         let told = machine::verdict_of_this_try(history).is_some();
+        let says = |words: &str| job.message.as_ref().is_some_and(|message| message.contains(words));
         match job.state {
             _ if ran > 1 => Some(format!("I9: a command ran {ran} times")),
             JobState::Complete if ran == 0 => Some("false success: the command never ran".to_owned()),
             JobState::Failed if job.why_code != "failed" && ran > 0 => {
                 Some(format!("false failure: the command ran, and the job says {:?}", job.message))
             }
-            JobState::Cancelled if ran > 0 && !told => {
+            JobState::Cancelled if ran > 0 && (!told || says("never ran") || says("never sent")) => {
                 Some(format!("false cancel: the command ran, and the job says {:?}", job.message))
             }
             _ => None,

@@ -122,6 +122,7 @@ impl World {
         match frame {
             DispatcherFrame::Run(run) => self.guest_runs(server, &run),
             DispatcherFrame::Look(reference) => self.guest_looks(server, &reference),
+            DispatcherFrame::Cancel(reference) => self.guest_cancels(server, &reference),
             _ => {}
         }
     }
@@ -207,6 +208,9 @@ impl World {
         let guest = self.guest(server);
         // A machine that was switched off meanwhile took its shims along.
         let Some(shim) = guest.shims.get_mut(&command) else { return };
+        if shim.is_some() {
+            return;
+        }
         *shim = Some(result);
         if guest.up {
             self.settle(server, command);
@@ -245,6 +249,32 @@ impl World {
         }
         self.figures.looks += 1;
         self.reply(server, AgentFrame::LookAnswer(LookAnswer { command, state, floor: reference.epoch }));
+    }
+
+    fn guest_cancels(&mut self, server: i64, reference: &Reference) {
+        let (now, command) = (self.now, reference.command.clone());
+        let guest = self.guest(server);
+        let floor = guest.book.floor(reference.job);
+        if let Some(floor) = floor.filter(|floor| reference.epoch < *floor) {
+            return self.answers(server, command, Outcome::Refused { floor });
+        }
+        if let Some(record) = guest.book.raised_by(reference, now) {
+            guest.record(record);
+        }
+        if let Some(result) = guest.book.result(&command).cloned() {
+            return self.reply(server, AgentFrame::Result { command, result });
+        }
+        let result = result_at(now, Outcome::Cancelled);
+        if guest.book.knows(&command) {
+            // It runs: its shim ends it and leaves that as its status.
+            if let Some(shim) = guest.shims.get_mut(&command).filter(|shim| shim.is_none()) {
+                *shim = Some(result);
+                self.settle(server, command);
+            }
+            return;
+        }
+        guest.record(Record::Done { command: command.clone(), result: result.clone() });
+        self.reply(server, AgentFrame::Result { command, result });
     }
 
     /// The agent dies; with `all` its machine is switched off, and the shims with it. It comes back by itself.

@@ -18,7 +18,7 @@ use crate::jobs::ports::{
 };
 use crate::jobs::steps::UNDO;
 use crate::model::{
-    AccountId, AttemptOutcome, Boot, CustomerId, JobUid, Micros, RegionId, ServerId, ServerStatus,
+    AccountId, AttemptOutcome, Boot, CustomerId, Generation, JobUid, Micros, RegionId, ServerId, ServerStatus,
 };
 use crate::mq::{Nudge, Queue, Topic};
 use crate::ops::Metrics;
@@ -88,6 +88,7 @@ impl Port {
             clouds: self.clouds(),
             liveness: Arc::clone(self) as _,
             boot: self.boot,
+            generation: Generation::default(),
             install: Arc::clone(&common.install),
             ring: Arc::clone(&common.ring),
             metrics: common.metrics.clone(),
@@ -118,7 +119,7 @@ impl Port {
     /// Before a change is applied: only deliberate faults have something to do here.
     fn tamper(&self, change: &Change) {
         let held = match change {
-            Change::Claim { claim, .. } => Some((claim.seen.job, claim.seen.epoch.0 + 1)),
+            Change::Claim { claim, .. } => Some((claim.seen.job, claim.next.0)),
             Change::Open { attempt, .. } => Some((attempt.job, attempt.epoch.0)),
             Change::Wait { fence, .. } => Some((fence.job, fence.epoch.0)),
             _ => None,

@@ -22,6 +22,17 @@ fn report(seed: u64, outcome: &Outcome) -> String {
     )
 }
 
+/// Says which seed was played when something panics on the way, such as an assertion of the core itself.
+struct Played(u64);
+
+impl Drop for Played {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("the seed played last was {}", self.0);
+        }
+    }
+}
+
 #[test]
 fn a_million_steps_break_no_invariant_and_every_seed_repeats_itself() {
     let first = number_from("DISPATCHER_TEST_SIM_SEED", 1);
@@ -30,6 +41,7 @@ fn a_million_steps_break_no_invariant_and_every_seed_repeats_itself() {
     let go_on = std::env::var_os("DISPATCHER_TEST_SIM_GO_ON").is_some();
     let (began, mut all, mut seed, mut broken) = (Instant::now(), Figures::default(), first, 0);
     while all.steps < wanted {
+        let _played = Played(seed);
         let outcome = run(seed, None);
         if outcome.violation.is_some() {
             assert!(go_on, "{}", report(seed, &outcome));
@@ -50,6 +62,7 @@ fn is_found(wrong: Wrong, classes: &[TokenClass], names: &[&str]) {
     let (mut steps, mut seed) = (0, 0);
     while steps < FOUND_WITHIN {
         seed += 1;
+        let _played = Played(seed);
         let class = classes[usize::try_from(seed).expect("small") % classes.len()];
         let outcome = run_in(seed, class, Some(wrong));
         steps += outcome.figures.steps;

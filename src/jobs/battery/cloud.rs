@@ -20,6 +20,8 @@ pub(super) struct Truth {
     /// Until then the cloud shows nothing of what it has.
     pub(super) hidden_until: Micros,
     late: Vec<(Micros, LaunchRequest)>,
+    /// Whether commands run on until they are called off.
+    pub(super) commands_last: bool,
     /// How many effects an older call that lands late will still take back.
     pub(super) take_back: u32,
     /// On which servers that happened.

@@ -59,6 +59,8 @@ impl Both {
         }
         let found = self.sql(|c| agent::open_commands(c, ServerId(1), 1000));
         assert_eq!(self.rows.open_commands(ServerId(1)), found, "open commands");
+        let found = self.sql(|c| agent::called_off(c, ServerId(1)));
+        assert_eq!(self.rows.called_off(ServerId(1)), found, "commands called off");
         let found = self.sql(node::all);
         assert_eq!(self.rows.nodes.len(), found.len(), "lives");
         assert!(found.iter().all(|life| self.rows.nodes.contains(life)), "lives");

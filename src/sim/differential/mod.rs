@@ -225,6 +225,7 @@ impl Both {
             server,
             seen,
             obligation,
+            cancel_known: self.chance.one_in(4),
         }
     }
 

@@ -6,7 +6,7 @@ use super::super::rows::Accepted;
 use crate::jobs::battery::{machine, params_of, server_row};
 use crate::jobs::ports::Change;
 use crate::model::{
-    AgentId, AttemptOutcome, Epoch, ErrorClass, JobId, JobKind, JobState, JobUid, Micros, ServerId,
+    AgentId, AttemptOutcome, ErrorClass, Generation, JobId, JobKind, JobState, JobUid, Micros, ServerId,
     ServerStatus, Uid, Verdict, WatchKind, WatchUid,
 };
 use crate::store::provisioning::accept::{self, Entry, IdemKey, Submit};
@@ -101,8 +101,8 @@ impl Both {
             JobState::Awaiting | JobState::Undoing => from,
             _ => JobState::Running,
         };
-        let claim = Claim { seen, from, to, boot: self.boot(), crashes: job.crashes };
-        let epoch = Epoch(seen.epoch.0 + 1);
+        let epoch = seen.epoch.after(Generation::default());
+        let claim = Claim { seen, next: epoch, from, to, boot: self.boot(), crashes: job.crashes };
         let open = self.chance.one_in(3).then(|| Box::new(self.attempt(job, epoch)));
         self.change("claim", claim.boot, &Change::Claim { claim, open: open.clone() });
         if self.chance.one_in(6) {
@@ -241,7 +241,7 @@ impl Both {
     pub(super) fn take_over(&mut self) {
         let boot = self.boot();
         let mut wanted: Vec<String> = self.rows.take_over(boot).iter().map(JobUid::to_string).collect();
-        let mut found = self.sql(|c| transition::take_over(c, boot, 500));
+        let mut found = self.sql(|c| transition::take_over(c, boot, Generation::default(), 500));
         wanted.sort();
         found.sort();
         assert_eq!(wanted, found, "take over");

@@ -18,7 +18,7 @@ impl Rows {
                 job.state == JobState::Awaiting
                     && job.try_no == end.try_no
                     && !job.undo_begun
-                    && job.cancel_by.is_none()
+                    && (end.cancel_known || job.cancel_by.is_none())
             }
             JobState::Failed | JobState::Cancelled => {
                 !history.attempts.iter().any(|a| a.outcome == AttemptOutcome::Open)
@@ -73,7 +73,10 @@ impl Rows {
             return self.end(unsent);
         }
         match sent {
-            Sent::Park(waiting) => self.park(unsent.fence, boot, waiting),
+            Sent::Park(waiting) => {
+                self.call_off(command, unsent.fence.epoch);
+                self.park(unsent.fence, boot, waiting)
+            }
             Sent::End(unknown) => self.end(unknown),
         }
     }

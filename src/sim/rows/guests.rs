@@ -1,7 +1,7 @@
 //! Servers, agents and the commands that wait for them.
 
 use super::Rows;
-use crate::model::{AgentId, Boot, JobUid, ServerId, ServerStatus};
+use crate::model::{AgentId, Boot, Epoch, JobUid, ServerId, ServerStatus};
 use crate::store::provisioning::agent::{AgentRow, CommandRow, NewAgent, NewCommand, command, state};
 use crate::store::provisioning::job::Evidence;
 use crate::store::provisioning::server::{Seen, ServerRow};
@@ -90,6 +90,7 @@ impl Rows {
             sent_at: None,
             done_at: None,
             result: None,
+            cancel_epoch: None,
         });
     }
 
@@ -104,8 +105,13 @@ impl Rows {
     /// Commands of a server without a result, in the order they were given.
     pub(crate) fn open_commands(&self, id: ServerId) -> Vec<CommandRow> {
         let open = |row: &&CommandRow| row.state == command::WAITING || row.state == command::SENT;
-        let mut found: Vec<CommandRow> =
-            self.commands.iter().filter(|row| row.server == id.0).filter(open).cloned().collect();
+        let mut found: Vec<CommandRow> = self
+            .commands
+            .iter()
+            .filter(|row| row.server == id.0 && row.cancel_epoch.is_none())
+            .filter(open)
+            .cloned()
+            .collect();
         found.sort_by_key(|row| row.seq);
         found
     }
@@ -117,7 +123,24 @@ impl Rows {
             command::SENT.clone_into(&mut row.state);
             row.sent_at = Some(now);
         }
-        row.state == command::SENT
+        row.state == command::SENT && row.cancel_epoch.is_none()
+    }
+
+    /// Asks for the end of a command that was sent.
+    pub(super) fn call_off(&mut self, id: &str, epoch: Epoch) {
+        let Some(row) = self.command_mut(id).filter(|row| row.state == command::SENT) else { return };
+        if row.cancel_epoch.is_none_or(|older| older < epoch.0) {
+            row.cancel_epoch = Some(epoch.0);
+        }
+    }
+
+    /// Commands of a server whose end was asked for and which have not been answered.
+    pub(crate) fn called_off(&self, id: ServerId) -> Vec<CommandRow> {
+        let asked = |row: &&CommandRow| row.state == command::SENT && row.cancel_epoch.is_some();
+        let mut found: Vec<CommandRow> =
+            self.commands.iter().filter(|row| row.server == id.0).filter(asked).cloned().collect();
+        found.sort_by_key(|row| row.seq);
+        found
     }
 
     pub(crate) fn expire(&mut self, id: &str) -> bool {

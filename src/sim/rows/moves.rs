@@ -2,7 +2,7 @@
 
 use super::Rows;
 use crate::jobs::ports::{Applied, Change};
-use crate::model::{AttemptOutcome, Boot, Epoch, JobState, JobUid, Micros, WatchUid};
+use crate::model::{AttemptOutcome, Boot, Generation, JobState, JobUid, Micros, WatchUid};
 use crate::store::provisioning::agent::NewCommand;
 use crate::store::provisioning::job::{Attempt, Evidence};
 use crate::store::provisioning::transition::{Claim, Close, Fence, Opened, Quiet, Then, Waiting};
@@ -55,7 +55,7 @@ impl Rows {
             let now = self.now;
             let job = self.touch(i);
             job.owner = Some(claim.boot);
-            job.epoch = Epoch(claim.seen.epoch.0 + 1);
+            job.epoch = claim.next;
             job.state = claim.to;
             job.crashes = claim.crashes;
             job.why_code.clear();
@@ -66,7 +66,7 @@ impl Rows {
             return true;
         }
         // The commit of this very claim was unknown and it runs again: as wanted means it was mine.
-        job.epoch.0 == claim.seen.epoch.0 + 1 && job.owner == Some(claim.boot)
+        job.epoch == claim.next && job.owner == Some(claim.boot)
     }
 
     pub(crate) fn claim_and_open(&mut self, claim: &Claim, attempt: &Attempt) -> Option<bool> {
@@ -93,7 +93,7 @@ impl Rows {
         let taken = found.iter().map(|i| {
             let job = self.touch(*i);
             job.owner = Some(boot);
-            job.epoch = Epoch(job.epoch.0 + 1);
+            job.epoch = job.epoch.after(Generation::default());
             job.crashes = job.crashes.saturating_add(1);
             job.uid
         });
