@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use crate::harness::catalogue::Catalogue;
 use crate::harness::client::{Client, noop, number};
 use crate::harness::http::NoAnswer;
-use crate::harness::ledger::Ledger;
+use crate::harness::ledger;
 use crate::harness::{Order, Ready, Site, wait_for, wait_until};
 
 const SOON: Duration = Duration::from_secs(60);
@@ -96,5 +96,5 @@ fn a_second_sigterm_ends_at_once_and_the_next_life_completes_what_was_at_work() 
     site.start(&["--guest-processes", "0", "--config", &settings]);
     site.client().completed(id);
     site.stop();
-    assert_eq!(Ledger::read(&site.data()).launches.len(), 1, "once");
+    assert_eq!(ledger::read(&site.data()).launches.len(), 1, "once");
 }

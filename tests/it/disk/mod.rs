@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::harness::catalogue::Catalogue;
 use crate::harness::client::{Client, noop, number, page, run};
 use crate::harness::http::NoAnswer;
-use crate::harness::ledger::Ledger;
+use crate::harness::ledger;
 use crate::harness::{Order, Site, rows, wait_for, wait_until};
 use shim::Shim;
 
@@ -126,7 +126,7 @@ fn the_clouds_journal_goes_on_in_a_fresh_file_and_one_launch_stays_one_server() 
         shim.heal();
         client.completed(id);
         site.stop();
-        assert_eq!(Ledger::read(&site.data()).launches.len(), 1, "{fault}");
+        assert_eq!(ledger::read(&site.data()).launches.len(), 1, "{fault}");
     }
 }
 
@@ -149,7 +149,7 @@ fn a_guests_journal_that_fails_defers_the_command_which_then_runs_once() {
         shim.heal();
         client.completed(id);
         site.stop();
-        let runs: Vec<_> = Ledger::read(&site.data()).commands.into_values().collect();
+        let runs: Vec<_> = ledger::read(&site.data()).commands.into_values().collect();
         assert_eq!(runs, [1], "{fault}");
     }
 }
