@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use documented::{Documented, DocumentedFields};
 use serde::Serialize;
 
-use super::{Config, Database, Janitor, Jobs, Keys, Km, Listen, Node, Pinger, Process, Queue, Simulated, Watching};
+use super::{
+    Config, Database, Janitor, Jobs, Keys, Km, Listen, Node, Pinger, Process, Queue, Simulated, Watching,
+};
 
 /// Longest line of the reference.
 const WIDTH: usize = 120;

@@ -27,8 +27,8 @@ pub use actor::{JobActor, Spec, Wake};
 pub use clock::{ClockKeeper, ClockSpec, DatabaseClock};
 pub(crate) use drive::set_aside;
 pub use error::Error;
-pub use sql::{Changes, SqlStore, SystemClock};
 pub use request::{TAG_PREFIX, of_tag};
+pub use sql::{Changes, SqlStore, SystemClock};
 pub use word::by_word;
 
 /// The tag of the server that a launch makes, as clouds show it.

@@ -12,7 +12,12 @@ use crate::store::provisioning::transition::{End, Fence, Obligation};
 /// The end of a job in `state`, because `who` says so. None when it cannot be complete: a launch that left no trace
 /// has no server to show for it.
 #[must_use]
-pub fn by_word(history: &History, state: JobState, (who, reason): (&str, &str), (now, look_after): (Micros, Duration)) -> Option<End> {
+pub fn by_word(
+    history: &History,
+    state: JobState,
+    (who, reason): (&str, &str),
+    (now, look_after): (Micros, Duration),
+) -> Option<End> {
     let job = &history.job;
     let step = step_of(job.params.kind());
     let complete = state == JobState::Complete;

@@ -14,9 +14,12 @@ pub use id::{
     AccountId, AgentId, AttemptUid, BillingCodeId, Boot, CloudId, CustomerId, DataCenterId, Epoch, GroupId,
     ImageId, InvalidUid, JobId, JobUid, ProductId, RegionId, RoleId, ServerId, Uid, UserId, WatchUid,
 };
-pub use kind::{CommandParams, InvalidKind, JobKind, JobParams, LaunchParams, NoopParams, ServerParams, TakeBackParams};
+pub use kind::{
+    CommandParams, InvalidKind, JobKind, JobParams, LaunchParams, NoopParams, ServerParams, TakeBackParams,
+};
 pub use nearest::nearest;
 pub use state::{
-    AttemptOutcome, ErrorClass, InvalidWord, JobState, ObligationState, PublicStatus, ServerStatus, Verdict, WatchKind,
+    AttemptOutcome, ErrorClass, InvalidWord, JobState, ObligationState, PublicStatus, ServerStatus, Verdict,
+    WatchKind,
 };
 pub use time::{Micros, boot_time_micros};

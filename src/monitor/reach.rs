@@ -51,7 +51,8 @@ impl Reach<'_> {
         let account = wanted.account;
         let place = self.store.place(account, wanted.region).await.map_err(|e| e.to_string())?;
         let place = place.ok_or_else(|| format!("account {account} is gone"))?;
-        let provider = self.clouds.get(place.cloud).ok_or_else(|| format!("cloud {} is gone", place.cloud))?;
+        let provider =
+            self.clouds.get(place.cloud).ok_or_else(|| format!("cloud {} is gone", place.cloud))?;
         let ask = Ask {
             job: wanted.job,
             attempt: wanted.attempt,

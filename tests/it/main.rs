@@ -31,6 +31,8 @@ mod guest;
 mod harness;
 #[cfg(test)]
 mod idempotency;
+#[cfg(test)]
+mod janitor;
 #[cfg(all(test, feature = "mysql"))]
 mod mariadb;
 #[cfg(test)]

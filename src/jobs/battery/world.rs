@@ -17,7 +17,8 @@ use crate::jobs::ports::{
 use crate::jobs::{Changes, SqlStore};
 use crate::model::{
     AccountId, Boot, CommandParams, CustomerId, DataCenterId, ErrorClass, ImageId, JobId, JobKind, JobParams,
-    JobUid, LaunchParams, NoopParams, ProductId, RegionId, ServerId, ServerParams, ServerStatus, TakeBackParams, Uid,
+    JobUid, LaunchParams, NoopParams, ProductId, RegionId, ServerId, ServerParams, ServerStatus,
+    TakeBackParams, Uid,
 };
 use crate::mq::{Announce, Nudge, Queue, Topic};
 use crate::ops::Metrics;

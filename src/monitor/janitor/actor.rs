@@ -96,7 +96,9 @@ impl Spec {
             sweep.tick().await;
             match self.round().await {
                 Ok(needs) => ill = self.say(needs, ill),
-                Err(error) => log::warn!("the janitor cannot read the rows, the next sweep tries again: {error}"),
+                Err(error) => {
+                    log::warn!("the janitor cannot read the rows, the next sweep tries again: {error}")
+                }
             }
         }
     }

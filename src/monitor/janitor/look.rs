@@ -4,8 +4,8 @@ use super::actor::Spec;
 use super::plan::{Fate, Sight, after_failure, taking};
 use crate::cloud::{Machine, TokenClass};
 use crate::model::{
-    AccountId, AttemptUid, CustomerId, JobId, JobParams, JobUid, Micros, ObligationState, RegionId, TakeBackParams, Uid,
-    UserId, Verdict,
+    AccountId, AttemptUid, CustomerId, JobId, JobParams, JobUid, Micros, ObligationState, RegionId,
+    TakeBackParams, Uid, UserId, Verdict,
 };
 use crate::monitor::reach::{Reach, Wanted};
 use crate::mq::Nudge;
@@ -46,7 +46,9 @@ impl Spec {
     pub(super) async fn serve(&self, seen: ObligationRow) {
         let tag = seen.tag.clone();
         if let Err(error) = self.served(seen).await {
-            log::warn!("a look for what a job left is not written, the next sweep looks again: {error}; tag={tag}");
+            log::warn!(
+                "a look for what a job left is not written, the next sweep looks again: {error}; tag={tag}"
+            );
         }
     }
 
@@ -90,13 +92,19 @@ impl Spec {
             machines = self.candidates(held, machines).await.map_err(|e| e.to_string())?;
         }
         // What lives first, so that the many that are gone hide nothing.
-        machines.sort_by_key(|machine| (machine.state == crate::model::ServerStatus::Terminated, machine.launched_at));
+        machines.sort_by_key(|machine| {
+            (machine.state == crate::model::ServerStatus::Terminated, machine.launched_at)
+        });
         machines.truncate(MOST);
         Ok(Seen { machines, class, quiet })
     }
 
     /// Servers without a tag that have the name the job gave and are not older than it.
-    async fn candidates(&self, held: &ObligationRow, all: Vec<Machine>) -> Result<Vec<Machine>, store::Error> {
+    async fn candidates(
+        &self,
+        held: &ObligationRow,
+        all: Vec<Machine>,
+    ) -> Result<Vec<Machine>, store::Error> {
         let row = held.clone();
         let facts = self.store.read(move |c| obligation::facts(c, &row, &[], &[])).await?;
         let Some(job) = facts.job.filter(|job| !job.name.is_empty()) else { return Ok(Vec::new()) };
@@ -119,10 +127,15 @@ impl Spec {
         let Some((made, state)) = self.store.write(item).await? else { return Ok(()) };
         self.metrics.janitor(if most == 0 { "absent" } else { "found" });
         if made.reported > 0 {
-            log::warn!("{} things at a cloud need a person: see \"dispatcher obligations\"; tag={tag}", made.reported);
+            log::warn!(
+                "{} things at a cloud need a person: see \"dispatcher obligations\"; tag={tag}",
+                made.reported
+            );
         }
         for uid in made.jobs {
-            log::info!("something turned up after its job had ended, a job takes it back; tag={tag}, job={uid}");
+            log::info!(
+                "something turned up after its job had ended, a job takes it back; tag={tag}, job={uid}"
+            );
             self.metrics.job_submitted("take-back");
             self.metrics.janitor("take-back");
             self.changes.tell(uid);
@@ -211,7 +224,12 @@ impl Spec {
     }
 
     /// The job that takes something back.
-    fn submit(&self, (held, job): (&ObligationRow, &OfJob), seen: &Machine, (uid, number): (JobUid, i64)) -> Submit {
+    fn submit(
+        &self,
+        (held, job): (&ObligationRow, &OfJob),
+        seen: &Machine,
+        (uid, number): (JobUid, i64),
+    ) -> Submit {
         let left_by = held.job.parse().unwrap_or(uid);
         Submit {
             entry: Entry {
@@ -232,10 +250,13 @@ impl Spec {
                 tag: held.tag.clone(),
                 left_by,
             }),
-            description: format!("Take back server {}, which turned up after job {} had ended", seen.id, job.id)
-                .chars()
-                .take(255)
-                .collect(),
+            description: format!(
+                "Take back server {}, which turned up after job {} had ended",
+                seen.id, job.id
+            )
+            .chars()
+            .take(255)
+            .collect(),
             priority: 0,
             delay: std::time::Duration::ZERO,
             limit: self.limits.take_back,
@@ -268,8 +289,14 @@ impl Spec {
         }
         let Some(number) = number else { return Ok(()) };
         let actor = format!("janitor/{}", self.boot);
-        let subject = if held.job.is_empty() { "job/unknown".to_owned() } else { format!("job/{}", held.job) };
-        audit::record(c, number, CustomerId(held.customer), &audit::Line { actor: &actor, action, subject: &subject, detail: &text })
+        let subject =
+            if held.job.is_empty() { "job/unknown".to_owned() } else { format!("job/{}", held.job) };
+        audit::record(
+            c,
+            number,
+            CustomerId(held.customer),
+            &audit::Line { actor: &actor, action, subject: &subject, detail: &text },
+        )
     }
 
     async fn failed(&self, held: ObligationRow, cause: &str) -> Result<(), store::Error> {

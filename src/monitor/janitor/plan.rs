@@ -117,7 +117,10 @@ impl Sight<'_> {
         };
         let Some(ended) = job.ended_at else { return Fate::Open(job.id) };
         if let Some(server) = row {
-            return Fate::Report(format!("server {} was seen gone, and the cloud shows {}", server.id, seen.state));
+            return Fate::Report(format!(
+                "server {} was seen gone, and the cloud shows {}",
+                server.id, seen.state
+            ));
         }
         if let Some(taken) = self.taken(&taking(&self.row.tag, &seen.id)) {
             return taken;
@@ -148,7 +151,9 @@ impl Sight<'_> {
     fn doubt(&self, seen: &Machine, (job, ended): (&OfJob, Micros)) -> Option<String> {
         let id = job.id;
         if self.promise.0 == TokenClass::N {
-            return Some(format!("it may be what job {id} made: the cloud has no tags, only its name says so"));
+            return Some(format!(
+                "it may be what job {id} made: the cloud has no tags, only its name says so"
+            ));
         }
         if job.account.0 != self.row.account {
             return Some(format!("its tag is that of job {id}, which used account {}", job.account));
@@ -164,7 +169,10 @@ impl Sight<'_> {
         }
         let within = job.created_at.minus(SKEW)..=ended.plus(self.limits.keep).plus(SKEW);
         (!within.contains(&seen.launched_at)).then(|| {
-            format!("it was made at {}, job {id} cannot have: was its tag copied?", seen.launched_at.rfc3339())
+            format!(
+                "it was made at {}, job {id} cannot have: was its tag copied?",
+                seen.launched_at.rfc3339()
+            )
         })
     }
 
@@ -244,9 +252,7 @@ pub(super) mod tests {
 
     use super::{Fate, Limits, Sight, after_failure, recorded, taking};
     use crate::cloud::{Machine, TokenClass};
-    use crate::model::{
-        AccountId, JobId, JobState, JobUid, Micros, ObligationState, ServerId, ServerStatus,
-    };
+    use crate::model::{AccountId, JobId, JobState, JobUid, Micros, ObligationState, ServerId, ServerStatus};
     use crate::store::provisioning::obligation::{Facts, ObligationRow, OfJob, OfServer, OfTaking};
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -326,7 +332,9 @@ pub(super) mod tests {
             let facts = Facts { job: Some(job(*state)), ..Facts::default() };
             let found = fate(&row, &facts, &running, TokenClass::T);
             match state {
-                JobState::Failed | JobState::Cancelled | JobState::Unresolved => assert_eq!(found, take, "{state}"),
+                JobState::Failed | JobState::Cancelled | JobState::Unresolved => {
+                    assert_eq!(found, take, "{state}")
+                }
                 JobState::Complete => assert!(matches!(found, Fate::Report(_)), "{found:?}"),
                 _ => assert_eq!(found, Fate::Open(JobId(17)), "{state}: an open job adopts by itself"),
             }
@@ -345,7 +353,8 @@ pub(super) mod tests {
         let row = row(JobUid::random());
         let running = machine(ServerStatus::Running);
         let ended = || Facts { job: Some(job(JobState::Cancelled)), ..Facts::default() };
-        let reported = |facts: &Facts, seen: &Machine, class, said: &str| match fate(&row, facts, seen, class) {
+        let reported = |facts: &Facts, seen: &Machine, class, said: &str| match fate(&row, facts, seen, class)
+        {
             Fate::Report(why) => assert!(why.contains(said), "{why}"),
             other => panic!("{said}: {other:?}"),
         };
@@ -360,9 +369,17 @@ pub(super) mod tests {
         let kept = OfJob { resource: Some("i-1".into()), ..job(JobState::Unresolved) };
         reported(&Facts { job: Some(kept), ..Facts::default() }, &running, TokenClass::T, "kept it");
         let gone = OfServer { id: ServerId(5), resource: "i-1".into(), gone: true };
-        reported(&Facts { servers: vec![gone], ..ended() }, &running, TokenClass::T, "server 5 was seen gone");
+        reported(
+            &Facts { servers: vec![gone], ..ended() },
+            &running,
+            TokenClass::T,
+            "server 5 was seen gone",
+        );
         let volume = ObligationRow { tag: row.tag.replace("create", "volume"), ..row.clone() };
-        assert!(matches!(fate(&volume, &ended(), &running, TokenClass::T), Fate::Report(_)), "data is not taken back");
+        assert!(
+            matches!(fate(&volume, &ended(), &running, TokenClass::T), Fate::Report(_)),
+            "data is not taken back"
+        );
     }
 
     #[test]
@@ -380,14 +397,18 @@ pub(super) mod tests {
         assert_eq!(found(&of(JobState::Complete, Some(late.minus(QUIET / 2)))), Fate::Taking(JobId(20)));
         assert!(matches!(found(&of(JobState::Complete, Some(END))), Fate::Report(_)));
         for state in [JobState::Failed, JobState::Cancelled, JobState::Unresolved] {
-            assert!(matches!(found(&of(state, Some(late))), Fate::Report(_)), "{state}: no second try by itself");
+            assert!(
+                matches!(found(&of(state, Some(late))), Fate::Report(_)),
+                "{state}: no second try by itself"
+            );
         }
     }
 
     #[test]
     fn it_looks_at_half_of_q_at_q_later_and_last_and_closes_only_then() {
         let (row, facts) = (row(JobUid::random()), Facts::default());
-        let at = |now| Sight { row: &row, facts: &facts, promise: (TokenClass::S, QUIET), limits: &LIMITS, now };
+        let at =
+            |now| Sight { row: &row, facts: &facts, promise: (TokenClass::S, QUIET), limits: &LIMITS, now };
         let mut looks = Vec::new();
         let mut now = END;
         while let (ObligationState::Watched, next) = at(now).next(&[]) {
@@ -398,10 +419,18 @@ pub(super) mod tests {
         let owned = [Fate::Owned(ServerId(1)), Fate::Gone];
         assert_eq!(at(now).next(&owned).0, ObligationState::Closed);
         let (state, next) = at(now).next(&[Fate::Taking(JobId(1)), Fate::Report(String::new())]);
-        assert_eq!((state, next), (ObligationState::TakingBack, now.plus(LIMITS.again)), "until it is seen gone");
+        assert_eq!(
+            (state, next),
+            (ObligationState::TakingBack, now.plus(LIMITS.again)),
+            "until it is seen gone"
+        );
         let (state, next) = at(now).next(&[Fate::Report(String::new())]);
         assert_eq!((state, next), (ObligationState::NeedsYou, now.plus(LIMITS.daily)));
-        assert_eq!(at(now).next(&[Fate::Open(JobId(1))]).0, ObligationState::Watched, "never closed for an open job");
+        assert_eq!(
+            at(now).next(&[Fate::Open(JobId(1))]).0,
+            ObligationState::Watched,
+            "never closed for an open job"
+        );
     }
 
     #[test]

@@ -313,11 +313,16 @@ impl House {
             })
             .await
             .expect("a list");
-        rows.iter().map(|(uid, state)| (uid.parse().expect("a uid"), state.parse().expect("a state"))).collect()
+        rows.iter()
+            .map(|(uid, state)| (uid.parse().expect("a uid"), state.parse().expect("a state")))
+            .collect()
     }
 
     async fn audited(&self) -> Vec<String> {
-        self.store.read(|c| audit::table.select(audit::action).order(audit::id.asc()).load(c)).await.expect("a list")
+        self.store
+            .read(|c| audit::table.select(audit::action).order(audit::id.asc()).load(c))
+            .await
+            .expect("a list")
     }
 
     /// I8: whatever carries a tag of ours has an open job, a server's row, or somebody who looks for it.
@@ -364,8 +369,10 @@ impl House {
     async fn settle(&self, janitors: &[Spec], ports: &Ports) {
         wait_until("nothing is owed any more", async || {
             self.nothing_is_forgotten().await;
-            futures_util::future::join_all(janitors.iter().map(|one| async { one.round().await.expect("a round") }))
-                .await;
+            futures_util::future::join_all(
+                janitors.iter().map(|one| async { one.round().await.expect("a round") }),
+            )
+            .await;
             for (uid, state) in self.takings().await {
                 if !state.is_end() {
                     self.work(ports, uid).await;
@@ -400,7 +407,10 @@ async fn what_lands_late_is_taken_back_by_one_job_however_many_janitors_look(bed
         assert_eq!(takings.len(), 1, "{class}: {takings:?}");
         let taken = house.history(takings[0].0).await;
         assert_eq!(taken.job.state, JobState::Complete, "{class}");
-        assert!(taken.attempts.iter().all(|call| call.step == "take-back"), "{class}: every call has its row");
+        assert!(
+            taken.attempts.iter().all(|call| call.step == "take-back"),
+            "{class}: every call has its row"
+        );
         let story = house.history(left_by).await;
         assert_eq!(story.job.state, JobState::Cancelled, "{class}: an end stands");
         let seen: Vec<&str> = story.evidence.iter().map(|seen| seen.source.as_str()).collect();

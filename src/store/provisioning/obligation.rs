@@ -130,7 +130,8 @@ pub fn noticed(connection: &mut AnyConnection, stray: &Stray) -> QueryResult<boo
     if super::insert_new(diesel::insert_into(obligation::table).values(&row).execute(connection))? {
         return Ok(true);
     }
-    let closed = obligation::table.filter(obligation::tag.eq(&stray.tag).and(obligation::closed_at.is_not_null()));
+    let closed =
+        obligation::table.filter(obligation::tag.eq(&stray.tag).and(obligation::closed_at.is_not_null()));
     let rows = diesel::update(closed)
         .set((
             obligation::state.eq(ObligationState::Watched.as_str()),
@@ -160,7 +161,11 @@ pub fn due(connection: &mut AnyConnection, limit: i64) -> QueryResult<Vec<Obliga
 ///
 /// # Errors
 /// What the database reports.
-pub fn claim(connection: &mut AnyConnection, boot: Boot, seen: &ObligationRow) -> QueryResult<Option<ObligationRow>> {
+pub fn claim(
+    connection: &mut AnyConnection,
+    boot: Boot,
+    seen: &ObligationRow,
+) -> QueryResult<Option<ObligationRow>> {
     let me = boot.to_string();
     let dead = node::table.filter(node::state.eq(lives::DEAD)).select(node::boot.nullable());
     let i_live = node::table.filter(node::boot.eq(&me).and(node::state.eq(lives::ALIVE)));
@@ -179,7 +184,10 @@ pub fn claim(connection: &mut AnyConnection, boot: Boot, seen: &ObligationRow) -
     }
     // The commit of this very claim was unknown and it runs again.
     let mine = obligation::table.filter(
-        obligation::tag.eq(&seen.tag).and(obligation::version.eq(taken.version)).and(obligation::owner.eq(&me)),
+        obligation::tag
+            .eq(&seen.tag)
+            .and(obligation::version.eq(taken.version))
+            .and(obligation::owner.eq(&me)),
     );
     Ok(diesel::select(exists(mine)).get_result::<bool>(connection)?.then_some(taken))
 }

@@ -38,7 +38,8 @@ pub fn missing(connection: &mut AnyConnection) -> QueryResult<bool> {
 
 /// Accounts and regions that are not swept, with the tenant.
 fn not_swept(connection: &mut AnyConnection, limit: i64) -> QueryResult<Vec<(i64, i64, i64)>> {
-    let swept = tag_sweep::table.filter(tag_sweep::account.eq(account::id).and(tag_sweep::region.eq(region::id)));
+    let swept =
+        tag_sweep::table.filter(tag_sweep::account.eq(account::id).and(tag_sweep::region.eq(region::id)));
     let of = region::cloud.eq(account::cloud).and(region::customer.eq(account::customer));
     account::table
         .inner_join(region::table.on(of))
@@ -107,7 +108,11 @@ pub fn claim(connection: &mut AnyConnection, boot: Boot, seen: &SweepRow) -> Que
 ///
 /// # Errors
 /// What the database reports.
-pub fn done(connection: &mut AnyConnection, held: &SweepRow, (next, answered): (Micros, bool)) -> QueryResult<bool> {
+pub fn done(
+    connection: &mut AnyConnection,
+    held: &SweepRow,
+    (next, answered): (Micros, bool),
+) -> QueryResult<bool> {
     let now = connection.now()?.0;
     let mine = tag_sweep::table
         .filter(tag_sweep::account.eq(held.account).and(tag_sweep::region.eq(held.region)))

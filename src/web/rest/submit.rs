@@ -177,7 +177,8 @@ impl What {
             }
             // What it destroys has no row of its own, so nobody but who looked may name it.
             JobKind::TakeBack => {
-                let text = "take-back is submitted by the janitor, for what it found; see GET /api/v1/obligations";
+                let text =
+                    "take-back is submitted by the janitor, for what it found; see GET /api/v1/obligations";
                 return Err(Problem::field("kind", text));
             }
         };
