@@ -318,6 +318,7 @@ impl Session<'_> {
         let rows: Vec<CommandRow> = fresh.iter().map(|(_, _, row)| row.clone()).collect();
         let sendable = self.links.store.write(move |c| rows.iter().map(|row| mark(c, row)).collect()).await?;
         let sendable: Vec<Option<Sendable>> = sendable;
+        hit("command.marked");
         for ((command, operation, _), sendable) in fresh.into_iter().zip(sendable) {
             if let Some(sendable) = sendable {
                 self.dispatch(command, operation, sendable).await?;
@@ -352,7 +353,9 @@ impl Session<'_> {
             output_from: have,
         });
         self.machine.sending(command, row, have);
-        self.send(&run).await
+        self.send(&run).await?;
+        hit("command.sent");
+        Ok(())
     }
 
     async fn perform(&mut self, act: Act) -> Result<(), Trouble> {

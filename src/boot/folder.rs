@@ -3,15 +3,17 @@
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::{Gid, Uid, chown};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::crypto::{Key, hex, pki};
 use crate::km::keyfile::{self, KeyFileError};
 use crate::model::Boot;
+use crate::ops::privileges;
 
 /// Connections that may wait to be taken; the kernel's own limit may be lower.
 const BACKLOG: i32 = 4096;
@@ -38,6 +40,18 @@ pub enum Error {
         /// What the lock said.
         #[source]
         errno: nix::errno::Errno,
+    },
+    /// It belongs to somebody else.
+    #[error(
+        "data folder {path} belongs to user {owner}, and this process runs as user {user}; give it to that user (chown), or name another folder"
+    )]
+    Foreign {
+        /// The folder.
+        path: String,
+        /// Whose it is.
+        owner: u32,
+        /// Whose it should be.
+        user: u32,
     },
     /// A key file is not as it must be.
     #[error("key file of the data folder")]
@@ -82,7 +96,7 @@ pub(super) struct Folder {
 impl Folder {
     /// Makes the folder where it is missing (only the owner may look in) and takes it.
     pub(super) fn take(path: &Path) -> Result<Self, Error> {
-        std::fs::create_dir_all(path).map_err(io("make", path))?;
+        make_own(path)?;
         std::fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(io("protect", path))?;
         let path = path.canonicalize().map_err(io("find", path))?;
         let name = path.join("lock");
@@ -146,6 +160,25 @@ impl Folder {
     }
 }
 
+/// Makes a folder that belongs to who this process acts as, below folders that may be root's. An existing one must be
+/// theirs already: what others could have put there is never given away.
+fn make_own(path: &Path) -> Result<(), Error> {
+    let (user, group) = (Uid::effective(), Gid::effective());
+    let make = || -> std::io::Result<()> {
+        if path.exists() {
+            return Ok(());
+        }
+        std::fs::create_dir_all(path)?;
+        Ok(chown(path, Some(user), Some(group))?)
+    };
+    privileges::raised(make).map_err(io("make", path))?;
+    let owner = std::fs::metadata(path).map_err(io("read", path))?.uid();
+    if owner == user.as_raw() || user.is_root() {
+        return Ok(());
+    }
+    Err(Error::Foreign { path: path.display().to_string(), owner, user: user.as_raw() })
+}
+
 /// Binds a listener; `[::]` takes IPv4 as well, whatever the machine's own setting is.
 fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
@@ -153,7 +186,8 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
         socket.set_only_v6(false)?;
     }
     socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
+    // A port below 1024 is root's to give.
+    privileges::raised(|| socket.bind(&address.into()))?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }

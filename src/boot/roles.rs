@@ -25,7 +25,7 @@ use crate::config::{Config, ms};
 use crate::crypto::Secret;
 use crate::crypto::pki::{self, Identity};
 use crate::jobs::ports::Enrolment;
-use crate::ops::privileges;
+use crate::ops::privileges::Runner;
 use crate::registry::Registry;
 use crate::store::CREDENTIALS;
 use crate::store::provisioning::seed;
@@ -48,7 +48,9 @@ pub struct Start {
 /// [`Error`] says which part does not start and what to do.
 pub async fn start(options: Start) -> Result<(), Error> {
     // Before anything is ready: who is told so may signal at once.
-    let asked = Asked { since: Instant::now(), signals: Signals::catch()?, options };
+    let process = &options.config.process;
+    let runner = Runner::find(&process.user, &process.group).map_err(|e| Error::part("process", &e))?;
+    let asked = Asked { since: Instant::now(), signals: Signals::catch()?, options, runner };
     match asked.options.role {
         Role::Serve => serve(asked).await,
         Role::Monitor => monitor(asked).await,
@@ -95,14 +97,22 @@ struct Asked {
     since: Instant,
     signals: Signals,
     options: Start,
+    /// Who the process runs as, where it is not who started it.
+    runner: Option<Runner>,
 }
 
 impl Asked {
+    /// Opens files as the user from now on. Keys are read before: they may be root's.
+    fn step_down(&self) -> Result<(), Error> {
+        self.runner.as_ref().map_or(Ok(()), Runner::step_down).map_err(|e| Error::part("process", &e))
+    }
+
     fn safe(&self) -> Safe {
         safe_of(&self.options.config)
     }
 
     async fn base(&self) -> Result<Base, Error> {
+        self.step_down()?;
         let config = self.options.config.clone();
         let data = config.process.data.clone();
         let base = Base::begin(config, data, self.options.role.as_str(), Company::Others).await?;
@@ -115,6 +125,7 @@ impl Asked {
 
     /// Says on the terminal, in the log and in the ready file that the role runs.
     fn ready(&self, ready: &RoleReady) -> Result<(), Error> {
+        self.runner.as_ref().map_or(Ok(()), Runner::stay_down).map_err(|e| Error::part("process", &e))?;
         if let Some(file) = &self.options.ready_file {
             ready.write(file)?;
         }
@@ -125,8 +136,7 @@ impl Asked {
         for (what, url) in ready.urls() {
             say(&format!("{what:<8} {url}\n"));
         }
-        let process = &self.options.config.process;
-        privileges::become_user(&process.user, &process.group).map_err(|e| Error::part("process", &e))
+        Ok(())
     }
 }
 
@@ -143,12 +153,15 @@ async fn serve(asked: Asked) -> Result<(), Error> {
     let safe = asked.safe();
     let keys = Keys::of(safe.key(INSTALL)?, &safe.key(SEAL)?);
     let line = line(&safe)?;
+    let (authority, shown) = (safe.agents()?, doors::shown_to_guests(&safe.listener()?)?);
+    let listen = &asked.options.config.listen;
+    let tls = api_tls(Path::new(&listen.certificate), Path::new(&listen.key))?;
     let base = asked.base().await?;
     let km = credentials::client(&base, &line, base.config.km.address.clone())?;
     let cloud = cloud::driver(&base.config.simulated).await?;
     base.live();
     let queue = wiring::queue(&base)?;
-    let agents = wiring::agents(&base, &queue, (safe.agents()?, line.role))?;
+    let agents = wiring::agents(&base, &queue, (authority, line.role))?;
     let listeners = doors::bind(&base.folder, "agents", &base.config.listen.agents)?;
     let at = doors::url("https", &listeners)?;
     let said = base.config.listen.agent_urls.clone();
@@ -156,9 +169,8 @@ async fn serve(asked: Asked) -> Result<(), Error> {
     let enrolment = Enrolment { urls, root: line.services, token_life: ms(base.config.jobs.enrol_ms) };
     let (install, ring) = (Arc::clone(&keys.install), Arc::clone(&keys.ring));
     let registry = wiring::registry(&base, &queue, Tools { install, ring, km, cloud, enrolment });
-    let shown = doors::shown_to_guests(&safe.listener()?)?;
     let open = Open { base: &base, registry: &registry, agents: &agents, keys: &keys };
-    let (doors, mut ready) = open.doors(listeners, &shown)?;
+    let (doors, mut ready) = open.doors((listeners, &shown), tls.as_ref())?;
     ready.agent_url = Some(at);
     asked.ready(&ready)?;
     let close = async |doors: &Doors| {
@@ -181,18 +193,17 @@ struct Open<'a> {
 impl Open<'_> {
     fn doors(
         &self,
-        for_agents: Vec<std::net::TcpListener>,
-        shown: &rustls::ServerConfig,
+        (for_agents, shown): (Vec<std::net::TcpListener>, &rustls::ServerConfig),
+        tls: Option<&rustls::ServerConfig>,
     ) -> Result<(Doors, RoleReady), Error> {
         let fault = |part: &'static str| move |e: std::io::Error| Error::part(part, &e);
         let (base, listen) = (self.base, &self.base.config.listen);
         let state = api_state(base, (self.registry, self.agents), self.keys);
-        let tls = api_tls(Path::new(&listen.certificate), Path::new(&listen.key))?;
         let api = doors::bind(&base.folder, "api", &listen.api)?;
         let url = doors::url(if tls.is_some() { "https" } else { "http" }, &api)?;
         let mut open = Doors::default();
         let routes = web::agent_socket::routes(self.agents.clone());
-        open.open(web::api_server(state.clone(), api, tls.as_ref()).map_err(fault("api listener"))?);
+        open.open(web::api_server(state.clone(), api, tls).map_err(fault("api listener"))?);
         open.open(web::agent_server(state, for_agents, shown, routes).map_err(fault("agent listener"))?);
         let ops_url = open.open_ops((&base.ops, Some(&base.store)), (&base.folder, &listen.ops))?;
         Ok((open, RoleReady { url: Some(url), ..RoleReady::new(Role::Serve, ops_url) }))
@@ -236,10 +247,11 @@ async fn worker(asked: Asked) -> Result<(), Error> {
 
 async fn pinger(asked: Asked) -> Result<(), Error> {
     let safe = asked.safe();
+    let identities = (safe.agents_root()?, safe.role()?);
     let base = asked.base().await?;
     let analytics = base.analytics()?;
     base.live();
-    let guests = wiring::dialled(&base, (safe.agents_root()?, safe.role()?))?;
+    let guests = wiring::dialled(&base, identities)?;
     wiring::pinger(&base, &analytics, guests);
     alone(asked, base).await
 }
@@ -257,6 +269,7 @@ async fn alone(asked: Asked, base: Base) -> Result<(), Error> {
 async fn km(asked: Asked) -> Result<(), Error> {
     let (safe, config) = (asked.safe(), &asked.options.config);
     let (line, kek) = (line(&safe)?, safe.key(KEK)?);
+    asked.step_down()?;
     let folder = Folder::take(&config.process.data)?;
     let ops = Ops::new();
     let manager = Databases::new(&config.database, &folder.path).manager(CREDENTIALS)?;

@@ -29,7 +29,7 @@ pub(super) struct Args {
     /// Real guests at most; later servers run without an agent
     #[arg(long, value_name = "N", default_value_t = 16)]
     guest_processes: usize,
-    /// Settings file (TOML); section [simulated] says how the cloud behaves
+    /// Settings file (TOML); its section "simulated" says how the cloud behaves
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }

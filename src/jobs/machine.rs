@@ -6,8 +6,9 @@
 use std::time::Duration;
 
 use super::steps::{Effect, Step, UNDO, step_of};
-use crate::cloud::TokenClass;
-use crate::model::{AttemptOutcome, AttemptUid, Boot, ErrorClass, JobState, Micros, Verdict};
+use crate::cloud::{Machine, TokenClass};
+use crate::model::{AttemptOutcome, AttemptUid, Boot, ErrorClass, JobState, Micros, ServerStatus, Verdict};
+use crate::ops::failpoint::{Fault, sabotaged};
 use crate::store::provisioning::job::{Attempt, Evidence, History, Job};
 use crate::store::provisioning::watch::Watch;
 
@@ -24,6 +25,8 @@ pub struct Limits {
     pub crashes: i32,
     /// How long a job is set aside that kills its process.
     pub set_aside: Duration,
+    /// Rounds of a step whose effect was seen not to last.
+    pub tries: i32,
     /// How long beyond its deadline a job may still look for an unknown outcome, on top of Q.
     pub grace: Duration,
     /// How long after a job's end what may still turn up of it is looked for.
@@ -38,6 +41,7 @@ impl Default for Limits {
             calls: 8,
             crashes: 5,
             set_aside: Duration::from_secs(60),
+            tries: 3,
             grace: Duration::from_secs(30),
             look_after: Duration::from_secs(24 * 3600),
         }
@@ -114,6 +118,11 @@ pub enum Plan {
         /// Whether the same request may be sent again when the look finds nothing.
         resend: bool,
     },
+    /// Begin another round of the step: what the last one did was seen not to last.
+    NextTry {
+        /// Why.
+        why: String,
+    },
     /// Say that taking back begins.
     BeginUndo {
         /// Why.
@@ -182,9 +191,36 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
     if job.ended_at.is_some() || job.owner.is_some_and(|owner| owner != facts.boot) {
         return Plan::Leave;
     }
-    match job.owner {
+    let plan = match job.owner {
         None => unowned(facts),
         Some(_) => owned(facts),
+    };
+    // A fault on purpose must be seen by what it does, not here.
+    debug_assert!(cfg!(feature = "sabotage") || is_legal(facts.history, &plan), "{plan:?} for {job:?}");
+    plan
+}
+
+/// Whether the protocol allows this move from these rows (I4, I6, I7 of its invariants); for assertions.
+fn is_legal(history: &History, plan: &Plan) -> bool {
+    let job = &history.job;
+    let open = history.attempts.iter().any(|a| a.outcome == AttemptOutcome::Open);
+    match plan {
+        Plan::Send { .. } => {
+            !matches!(job.state, JobState::Awaiting | JobState::Undoing) && job.cancel_by.is_none() && !open
+        }
+        Plan::NextTry { .. } => job.state == JobState::Awaiting && job.cancel_by.is_none() && !open,
+        Plan::BeginUndo { .. } => job.state != JobState::Undoing,
+        Plan::Undo { .. } => job.state == JobState::Undoing && !open,
+        Plan::End(end) => match end.state {
+            JobState::Complete => {
+                let reached = verdict_of_this_try(history).is_some_and(|e| e.verdict == Verdict::Reached);
+                let wanted = job.cancel_by.is_none() && !job.undo_begun;
+                job.state == JobState::Awaiting && reached && wanted && !open
+            }
+            JobState::Failed | JobState::Cancelled => !open,
+            _ => true,
+        },
+        _ => true,
     }
 }
 
@@ -225,8 +261,8 @@ fn awaiting(facts: &Facts<'_>, due: bool) -> Plan {
     let open = facts.history.attempts.iter().any(|a| a.outcome == AttemptOutcome::Open);
     match (verdict_of_this_try(facts.history), &job.cancel_by) {
         (Some(_), None) if open => claim,
-        (Some(verdict), None) => match decided(facts.history, verdict) {
-            Plan::BeginUndo { .. } => claim,
+        (Some(verdict), None) => match decided(facts, verdict) {
+            Plan::BeginUndo { .. } | Plan::NextTry { .. } => claim,
             other => other,
         },
         (Some(_), Some(_)) => claim,
@@ -303,7 +339,7 @@ fn owned_awaiting(facts: &Facts<'_>) -> Plan {
     let over = waits_until(history) <= facts.now;
     let lasting = matches!(effect, Effect::Move(_) | Effect::Command);
     match (verdict_of_this_try(history), job.cancel_by.is_some()) {
-        (Some(verdict), false) => decided(history, verdict),
+        (Some(verdict), false) => decided(facts, verdict),
         (Some(verdict), true) if lasting => Plan::End(cancelled_too_late(job, verdict)),
         (_, true) if !lasting => give_up(facts, cancelled(job)),
         (None, cancel) if effect == Effect::Command && (over || cancel && job.why_code != CANCEL_SENT) => {
@@ -426,6 +462,9 @@ fn resolve(facts: &Facts<'_>, open: &Attempt) -> Plan {
 }
 
 fn resolve_create(facts: &Facts<'_>, (open, promise): (&Attempt, Promise), unwanted: bool) -> Plan {
+    if sabotaged(Fault::NoLook) || unwanted && sabotaged(Fault::LookAtCancel) {
+        return Plan::Resolve { attempt: open.uid, resend: false };
+    }
     match promise.class {
         // Even an unwanted create is sent again: only so is its token used up.
         TokenClass::K
@@ -503,7 +542,11 @@ pub fn end_after_undo(history: &History) -> Ending {
 /// The deciding evidence of the watch of the current round.
 #[must_use]
 pub fn verdict_of_this_try(history: &History) -> Option<&Evidence> {
-    let watch = watch_of_this_try(history).filter(|w| w.done_at.is_some())?;
+    let mut watch = watch_of_this_try(history);
+    if sabotaged(Fault::AnyTry) {
+        watch = history.watches.iter().find(|w| w.done_at.is_some());
+    }
+    let watch = watch.filter(|w| w.done_at.is_some())?;
     let name = watch.uid.to_string();
     history.evidence.iter().find(|e| e.subject == name && e.verdict != Verdict::Pending)
 }
@@ -518,7 +561,29 @@ fn last_of<'a>(history: &'a History, step: &Step) -> Option<&'a Attempt> {
     history.attempts.iter().rev().find(|a| a.step == step.name && a.try_no == history.job.try_no)
 }
 
-fn decided(history: &History, verdict: &Evidence) -> Plan {
+/// Whether a look showed the server in another state than the one a call moved it to, though that call and every
+/// earlier one have had their time: the effect was lost, or an older call landed late and took it back.
+fn did_not_last(history: &History, verdict: &Evidence) -> bool {
+    let Effect::Move(operation) = step_of(history.job.params.kind()).effect else { return false };
+    let shown: Option<Machine> = serde_json::from_str(&verdict.raw).ok();
+    verdict.verdict == Verdict::Lost
+        && operation.can_be_taken_back()
+        && shown.is_some_and(|machine| machine.state != ServerStatus::Terminated)
+}
+
+/// What follows when an effect did not last: another round, as long as there are rounds and time.
+fn once_more(facts: &Facts<'_>, verdict: &Evidence) -> Plan {
+    let job = &facts.history.job;
+    if job.try_no < facts.limits.tries && facts.now < job.deadline {
+        let why = format!("round {} follows, the effect did not last: {}", job.try_no + 1, verdict.text);
+        return Plan::NextTry { why };
+    }
+    let text = format!("the effect did not last in {} rounds: {}", job.try_no, verdict.text);
+    Plan::End(Ending::new(JobState::Failed, "lost", text))
+}
+
+fn decided(facts: &Facts<'_>, verdict: &Evidence) -> Plan {
+    let history = facts.history;
     let job = &history.job;
     let failed = |code| Ending::new(JobState::Failed, code, verdict.text.clone());
     match verdict.verdict {
@@ -527,6 +592,7 @@ fn decided(history: &History, verdict: &Evidence) -> Plan {
             let text = made.map_or_else(String::new, |id| id.to_string());
             Plan::End(Ending::new(JobState::Complete, "verified", text))
         }
+        Verdict::Lost if did_not_last(history, verdict) => once_more(facts, verdict),
         Verdict::Lost => Plan::End(failed("lost")),
         Verdict::Failed if made_something(history) => Plan::BeginUndo { why: verdict.text.clone() },
         Verdict::Failed => Plan::End(failed("failed")),

@@ -96,6 +96,15 @@ pub enum Change {
         /// What becomes of it otherwise.
         sent: Box<Sent>,
     },
+    /// Begins another round of its step, because what the last one did was seen not to last.
+    NextTry {
+        /// Job and epoch.
+        fence: Fence,
+        /// The round that is over.
+        from: i32,
+        /// Why.
+        why: String,
+    },
     /// Says that taking back begins.
     BeginUndo {
         /// Job and epoch.

@@ -7,6 +7,7 @@ use super::steps::Step;
 use crate::cloud::LaunchRequest;
 use crate::crypto::{self, Aad};
 use crate::model::{AgentId, JobUid, LaunchParams};
+use crate::ops::failpoint::{Fault, sabotaged};
 use crate::store::provisioning::agent::NewAgent;
 use crate::store::provisioning::job::{Attempt, Job};
 
@@ -32,11 +33,15 @@ fn place_of(job: JobUid) -> Aad {
     Aad::new(REQUEST).with("job", job.to_string())
 }
 
-/// Opens the request stored with an attempt.
-pub(super) fn open(ports: &Ports, attempt: &Attempt) -> Result<LaunchRequest, Error> {
+/// Opens the request stored with an attempt of this job's create, to be sent once more.
+pub(super) fn open(ports: &Ports, job: &Job, step: &Step, attempt: &Attempt) -> Result<LaunchRequest, Error> {
     let fault = Error::Request { job: attempt.job };
     let Ok(plain) = ports.ring.open(&place_of(attempt.job), &attempt.request) else { return Err(fault) };
-    serde_json::from_slice(plain.expose()).map_err(|_unreadable| fault)
+    let mut request: LaunchRequest = serde_json::from_slice(plain.expose()).map_err(|_unreadable| fault)?;
+    if sabotaged(Fault::EpochInToken) {
+        request.token = token(ports, job, step);
+    }
+    Ok(request)
 }
 
 /// A request with the agent that may enrol by the token in it.
@@ -63,7 +68,7 @@ pub(super) fn make(
         None => (own, None),
     };
     let request = LaunchRequest {
-        token: token(ports, job.uid, step),
+        token: token(ports, job, step),
         tag: tag(job.uid, step.name),
         name: params.name.clone(),
         product: params.provider_product.clone(),
@@ -77,11 +82,11 @@ pub(super) fn make(
 }
 
 /// The client token: made from the install's secret, the job and the step, never from epoch, node, try or time.
-fn token(ports: &Ports, job: JobUid, step: &Step) -> String {
-    if crate::ops::failpoint::sabotaged("new-token-each-attempt") {
-        return crypto::hex::encode(&crypto::random_bytes::<16>());
+fn token(ports: &Ports, job: &Job, step: &Step) -> String {
+    if sabotaged(Fault::EpochInToken) {
+        return crypto::token(&ports.install, job.uid, &format!("{}.{}", step.name, job.epoch), 0);
     }
-    crypto::token(&ports.install, job, step.name, 0)
+    crypto::token(&ports.install, job.uid, step.name, 0)
 }
 
 fn client_data(ports: &Ports, job: &Job, params: &LaunchParams) -> Result<Option<Vec<u8>>, Error> {

@@ -95,6 +95,7 @@ fn job_of(change: &Change) -> JobUid {
         Change::Park { fence, .. }
         | Change::Wait { fence, .. }
         | Change::Quarantine { fence, .. }
+        | Change::NextTry { fence, .. }
         | Change::BeginUndo { fence, .. } => fence.job,
         Change::Close(close) => close.fence.job,
         Change::End(end) => end.fence.job,
@@ -201,6 +202,7 @@ fn apply(c: &mut AnyConnection, boot: Boot, change: &Change) -> QueryResult<Appl
         Change::Withdraw { command, unsent, sent } => {
             transition::withdraw(c, boot, command, (unsent, sent)).map(done)
         }
+        Change::NextTry { fence, from, why } => transition::next_try(c, *fence, *from, why).map(done),
         Change::BeginUndo { fence, why } => transition::begin_undo(c, *fence, boot, why).map(done),
         Change::End(end) => transition::end(c, end).map(done),
     }

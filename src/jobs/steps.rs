@@ -29,6 +29,12 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// Whether an older call that lands late can take its effect back, so that another round of it makes sense.
+    #[must_use]
+    pub const fn can_be_taken_back(self) -> bool {
+        !matches!(self, Self::Terminate)
+    }
+
     /// The state that proves it.
     #[must_use]
     pub const fn proof(self) -> ServerStatus {

@@ -17,10 +17,10 @@ use super::sql::Changes;
 use crate::model::{Micros, Verdict, WatchKind, WatchUid};
 use crate::mq::{Nudge, Queue, Topic};
 use crate::ops::Metrics;
-use crate::ops::failpoint::hit;
+use crate::ops::failpoint::{Fault, hit, sabotaged};
 use crate::store::provisioning::job::Evidence;
-use crate::store::provisioning::transition;
 use crate::store::provisioning::watch::{self, Watch};
+use crate::store::provisioning::{outbox, transition};
 use crate::store::{self, AnyConnection, Store};
 use crate::supervision::{Life, Supervised};
 
@@ -177,7 +177,7 @@ impl<L: Look> Watching<L> {
     async fn sweep(&mut self) {
         let limit = i64::try_from(self.spec.together).unwrap_or(i64::MAX);
         for kind in L::KINDS {
-            let found = self.spec.store.read(move |c| watch::open(c, *kind, limit)).await;
+            let found = self.spec.store.read(move |c| open_watches(c, *kind, limit)).await;
             self.take(found);
         }
     }
@@ -214,6 +214,16 @@ impl<L: Look> Watching<L> {
         });
         self.following.insert(uid, (news, task.abort_handle()));
     }
+}
+
+/// The open watches that a sweep takes up: by their state, whatever became of their announcement.
+fn open_watches(c: &mut AnyConnection, kind: WatchKind, limit: i64) -> diesel::QueryResult<Vec<Watch>> {
+    let mut open = watch::open(c, kind, limit)?;
+    if sabotaged(Fault::SweepByConfirm) {
+        let unconfirmed = outbox::page(c, i64::MIN, limit)?;
+        open.retain(|watch| unconfirmed.iter().any(|row| row.body.contains(&watch.uid.to_string())));
+    }
+    Ok(open)
 }
 
 /// Says that a look ended, however it did.

@@ -9,7 +9,7 @@ mod judge;
 mod reach;
 
 pub use janitor::Janitor;
-pub use judge::judge;
+pub use judge::{Age, judge};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 use self::reach::{Line, Reach, Wanted};
 use crate::cloud::Clouds;
 use crate::jobs::ports::{Clock, JobStore, Keys};
+use crate::jobs::steps::{Effect, step_of};
 use crate::jobs::watching::{Look, Sight, Watcher};
 use crate::model::{AccountId, AttemptUid, JobParams, Micros, RegionId, ServerStatus, WatchKind};
 use crate::mq::Topic;
@@ -110,7 +111,8 @@ impl CloudLook {
         let seen = limited(self.call_limit, provider.machine(&context, &watch.target)).await;
         let seen = seen.map_err(|late| late.to_string())?.map_err(|e| e.to_string())?;
         let age = self.clock.now().since(watch.made_at);
-        Ok(judge(&watch.target, expected, seen.as_ref(), age > provider.capabilities().t_vis))
+        let moves = matches!(step_of(job.params.kind()).effect, Effect::Move(to) if to.can_be_taken_back());
+        Ok(judge(&watch.target, expected, seen.as_ref(), Age::of(age, provider.capabilities(), moves)))
     }
 
     async fn where_is(&self, job: &Job) -> Result<(AccountId, Option<RegionId>), String> {

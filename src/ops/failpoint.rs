@@ -8,18 +8,50 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-/// Every place, in the order a job passes them.
+pub use super::fault::{Deliberate, FAULTS, Fault, Finding};
+
+/// Every place, in the order a job passes them. Which work passes which stands in `tests/README.md`.
 pub const PLACES: &[&str] = &[
+    // A submit: before and after its commit.
+    "accept.before",
+    "accept.after",
+    // A job becomes this life's.
+    "takeover.before",
+    "takeover.after",
+    "claim.before",
+    "claim.after",
+    // A call, from the attempt's row to its answer.
     "intent.before",
     "intent.after",
     "call.before",
     "call.after",
+    "resend.before",
+    "resend.after",
+    // Its outcome and its watch.
     "record.before",
     "record.after",
     "watch.before",
     "watch.after",
+    // A command on its way to a guest, and its answer.
+    "command.marked",
+    "command.sent",
+    "result.before",
+    "result.after",
+    // What was seen, and what follows from it.
     "verdict.before",
     "verdict.after",
+    "try.before",
+    "try.after",
+    "undo-state.before",
+    "undo-state.after",
+    "undo-call.before",
+    "undo-call.after",
+    "end.before",
+    "end.after",
+    // A message for the broker: read, confirmed, forgotten.
+    "outbox.before",
+    "outbox.confirmed",
+    "outbox.deleted",
 ];
 
 struct Armed {
@@ -27,7 +59,11 @@ struct Armed {
     remaining: AtomicU32,
     block: Option<Duration>,
     log: Option<std::path::PathBuf>,
-    sabotage: Vec<String>,
+    /// Every so many-th answer to a commit is lost; 0 means none.
+    lose_every: u32,
+    commits: AtomicU32,
+    /// One bit a deliberate fault.
+    faults: u32,
 }
 
 static ARMED: OnceLock<Armed> = OnceLock::new();
@@ -42,6 +78,8 @@ struct Order {
     hits: u32,
     block_ms: Option<u64>,
     log: Option<std::path::PathBuf>,
+    #[serde(default)]
+    lose_every: u32,
     #[serde(default)]
     sabotage: Vec<String>,
 }
@@ -67,15 +105,42 @@ pub enum Error {
         #[source]
         source: serde_json::Error,
     },
+    /// It asks for deliberate faults, and there are none in this build.
+    #[error("deliberate faults are asked for, and this build has none; build it with the feature sabotage")]
+    NoFaults,
+    /// It asks for a fault that does not exist.
+    #[error("there is no deliberate fault {found:?}; there are {known}")]
+    Fault {
+        /// The name asked for.
+        found: String,
+        /// The names there are.
+        known: String,
+    },
+}
+
+/// The faults of an order as a set of bits.
+fn faults_of(names: &[String]) -> Result<u32, Error> {
+    if !names.is_empty() && !cfg!(feature = "sabotage") {
+        return Err(Error::NoFaults);
+    }
+    names.iter().try_fold(0, |set, name| match Fault::named(name) {
+        Some(fault) => Ok(set | fault.bit()),
+        None => {
+            let known: Vec<&str> = FAULTS.iter().map(|known| known.name).collect();
+            Err(Error::Fault { found: name.clone(), known: known.join(", ") })
+        }
+    })
 }
 
 /// Arms the place an inherited descriptor names.
 ///
-/// The descriptor holds JSON `{"place", "hits", "block_ms", "log"}`; at that hit of the place a line is left in the
-/// log and the process dies by `SIGKILL`, or, with `block_ms`, the thread stands still for so long. In builds with deliberate faults, `sabotage` lists them.
+/// The descriptor holds JSON `{"place", "hits", "block_ms", "log", "lose_every", "sabotage"}`; at that hit of the place a
+/// line is left in the log and the process dies by `SIGKILL`, or, with `block_ms`, the thread stands still for so long.
+/// With `lose_every`, every so many-th commit of the provisioning database is stored and answered as if its answer had
+/// been lost. In builds with deliberate faults, `sabotage` lists them by name.
 ///
 /// # Errors
-/// When the descriptor cannot be read or does not hold an order.
+/// When the descriptor cannot be read, does not hold an order, or asks for a fault that this build does not have.
 pub fn arm(fd: i32) -> Result<(), Error> {
     let mut text = String::new();
     std::fs::File::open(format!("/proc/self/fd/{fd}"))
@@ -87,7 +152,9 @@ pub fn arm(fd: i32) -> Result<(), Error> {
         remaining: AtomicU32::new(order.hits),
         block: order.block_ms.map(Duration::from_millis),
         log: order.log,
-        sabotage: order.sabotage,
+        lose_every: order.lose_every,
+        commits: AtomicU32::new(0),
+        faults: faults_of(&order.sabotage)?,
     };
     drop(ARMED.set(armed));
     Ok(())
@@ -136,11 +203,19 @@ impl Armed {
     }
 }
 
+/// Whether the answer to the commit that was just stored is lost by order.
+#[must_use]
+pub fn answer_lost() -> bool {
+    ARMED.get().is_some_and(|armed| {
+        armed.lose_every > 0
+            && (armed.commits.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(armed.lose_every)
+    })
+}
+
 /// Whether a deliberate fault is switched on. Never in a build without the feature `sabotage`.
 #[must_use]
-pub fn sabotaged(fault: &str) -> bool {
-    cfg!(feature = "sabotage")
-        && ARMED.get().is_some_and(|armed| armed.sabotage.iter().any(|name| name == fault))
+pub fn sabotaged(fault: Fault) -> bool {
+    cfg!(feature = "sabotage") && ARMED.get().is_some_and(|armed| armed.faults & fault.bit() != 0)
 }
 
 /// Panics at a place for one actor only, for tests.

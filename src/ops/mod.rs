@@ -5,6 +5,7 @@
 
 mod chain;
 pub mod failpoint;
+mod fault;
 mod health;
 pub mod logging;
 mod memory;

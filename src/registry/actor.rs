@@ -16,6 +16,7 @@ use crate::jobs::ports::Ports;
 use crate::jobs::{self, Changes, JobActor, Wake};
 use crate::model::{Boot, JobUid, Micros};
 use crate::mq::{Nudge, Queue, Topic};
+use crate::ops::failpoint::{Fault, hit, sabotaged};
 use crate::ops::{Metrics, Recovery};
 use crate::store::provisioning::accept::{self, Accepted, Answer, Submit};
 use crate::store::provisioning::job::JobRow;
@@ -308,10 +309,12 @@ struct Needed {
 async fn take_over(store: &Store, boot: Boot, metrics: &Metrics) -> Result<(), store::Error> {
     let (began, mut jobs) = (Instant::now(), 0);
     loop {
+        hit("takeover.before");
         let taken = store.write(move |c| transition::take_over(c, boot, PAGE)).await?;
         if taken.is_empty() {
             break;
         }
+        hit("takeover.after");
         jobs += taken.len();
         log::info!("took over {} jobs of dead lives", taken.len());
     }
@@ -342,33 +345,56 @@ impl Handler<SubmitJob> for RegistryActor {
     fn handle(&mut self, SubmitJob(submit): SubmitJob, _: &mut Context<Self>) -> Self::Result {
         let (spec, mailbox) = (self.spec.clone(), self.life.mailbox::<Self>());
         Box::pin(async move {
-            let (uid, kind, delay) = (submit.uid, submit.params.kind(), submit.delay);
-            let announce = spec.queue.announce();
-            let item = move |c: &mut AnyConnection| {
-                let accepted = accept::accept(c, &submit)?;
-                // One that starts later is found by its time.
-                if matches!(accepted, Accepted::Stored(_)) && delay.is_zero() {
-                    announce.note(c, Nudge::Job(uid))?;
-                }
-                Ok(accepted)
-            };
-            match spec.store.write(item).await? {
-                Accepted::Stored(row) => {
-                    spec.metrics.job_submitted(kind.as_str());
-                    spec.changes.tell(uid);
-                    let started =
-                        mailbox.is_some_and(|own| own.tell(Stored(uid, row.clone(), delay)).is_ok());
-                    if !started && delay.is_zero() {
-                        spec.queue.publish(Nudge::Job(uid));
-                    }
-                    Ok(Submitted { row, fresh: true })
-                }
-                Accepted::Same(answer) => first(&spec.store, &answer).await,
-                Accepted::Conflict => Err(Error::Conflict),
-                Accepted::Replayed => Err(Error::Replayed),
+            if sabotaged(Fault::AnswerBeforeCommit)
+                && let Ok(row) = accept::row_of(&submit, Micros::wall())
+            {
+                actix_rt::spawn(stored(spec, mailbox, submit));
+                return Ok(Submitted { row: Box::new(row), fresh: true });
             }
+            stored(spec, mailbox, submit).await
         })
     }
+}
+
+/// Stores a job and has it begin; the answer is that of its commit.
+async fn stored(
+    spec: Spec,
+    mailbox: Option<Mailbox<RegistryActor>>,
+    submit: Box<Submit>,
+) -> Result<Submitted, Error> {
+    let (asked, kind, delay) = (submit.uid, submit.params.kind(), submit.delay);
+    let announce = spec.queue.announce();
+    let item = move |c: &mut AnyConnection| {
+        let accepted = accept::accept(c, &submit)?;
+        // One that starts later is found by its time.
+        if let (Accepted::Stored(row), true) = (&accepted, delay.is_zero()) {
+            announce.note(c, Nudge::Job(name_of(row, asked)))?;
+        }
+        Ok(accepted)
+    };
+    hit("accept.before");
+    let accepted = spec.store.write(item).await?;
+    hit("accept.after");
+    match accepted {
+        Accepted::Stored(row) => {
+            let uid = name_of(&row, asked);
+            spec.metrics.job_submitted(kind.as_str());
+            spec.changes.tell(uid);
+            let started = mailbox.is_some_and(|own| own.tell(Stored(uid, row.clone(), delay)).is_ok());
+            if !started && delay.is_zero() {
+                spec.queue.publish(Nudge::Job(uid));
+            }
+            Ok(Submitted { row, fresh: true })
+        }
+        Accepted::Same(answer) => first(&spec.store, &answer).await,
+        Accepted::Conflict => Err(Error::Conflict),
+        Accepted::Replayed => Err(Error::Replayed),
+    }
+}
+
+/// The name a job was stored under: the one its asker made.
+fn name_of(row: &JobRow, asked: JobUid) -> JobUid {
+    row.uid.parse().unwrap_or(asked)
 }
 
 /// The job an idempotency key made first.

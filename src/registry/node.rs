@@ -12,10 +12,16 @@ use tokio::sync::Notify;
 
 use super::peers::{Peers, Still};
 use crate::jobs::ports::Liveness;
-use crate::model::{Boot, boot_time_micros};
+use crate::model::{Boot, Micros, boot_time_micros};
+use crate::ops::failpoint::{Fault, sabotaged};
 use crate::store::provisioning::node;
 use crate::store::{self, Store};
 use crate::supervision::{Life, Supervised};
+
+/// The time beats are measured in: no jump of a wall clock moves it, and it goes on while the machine sleeps.
+fn beat_time() -> i64 {
+    if sabotaged(Fault::BeatByWallClock) { Micros::wall().0 } else { boot_time_micros() }
+}
 
 /// When the last successful beat was sent, in the clock that goes on while the machine sleeps.
 #[derive(Clone)]
@@ -29,7 +35,7 @@ impl Beat {
     /// A life whose row was just written.
     #[must_use]
     pub fn new(fresh_for: Duration) -> Self {
-        Self { sent: Arc::new(AtomicI64::new(boot_time_micros())), fresh_for }
+        Self { sent: Arc::new(AtomicI64::new(beat_time())), fresh_for }
     }
 
     /// A beat that was sent at this time is written. A life that ended does not begin again.
@@ -47,7 +53,7 @@ impl Beat {
     /// How long ago the last successful beat was sent.
     #[must_use]
     pub fn age(&self) -> Duration {
-        let age = boot_time_micros().saturating_sub(self.sent.load(Ordering::Acquire));
+        let age = beat_time().saturating_sub(self.sent.load(Ordering::Acquire));
         Duration::from_micros(u64::try_from(age).unwrap_or(0))
     }
 }
@@ -113,9 +119,9 @@ impl Actor for NodeActor {
 
 /// Beats until the row says that this life is dead.
 async fn beat_on(spec: NodeSpec) -> String {
-    let mut count = boot_time_micros();
+    let mut count = beat_time();
     loop {
-        let sent = boot_time_micros();
+        let sent = beat_time();
         count = count.max(sent).saturating_add(1);
         let (boot, value) = (spec.boot, count);
         let beaten: Result<bool, store::Error> = spec.store.write(move |c| node::beat(c, boot, value)).await;
@@ -132,10 +138,10 @@ async fn beat_on(spec: NodeSpec) -> String {
 async fn watch_peers(spec: NodeSpec) -> String {
     let mut peers = Peers::new(spec.boot, spec.still, spec.look);
     loop {
-        let sent = boot_time_micros();
+        let sent = beat_time();
         match spec.store.read(node::all).await {
             Ok(lives) => {
-                let news = peers.read(&lives, (sent, boot_time_micros()));
+                let news = peers.read(&lives, (sent, beat_time()));
                 let declared = declare(&spec, news.still).await;
                 if declared || news.died {
                     spec.died.notify_one();

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use crate::model::Boot;
+use crate::ops::failpoint::{Fault, sabotaged};
 use crate::store::provisioning::node::Node;
 
 /// Stop-watches over the beats of other lives.
@@ -80,7 +81,11 @@ impl Peers {
             let seen = self.alive.entry(boot.to_owned()).or_insert(Seen { beat: life.beat, since: ended });
             if seen.beat != life.beat {
                 *seen = Seen { beat: life.beat, since: ended };
-            } else if sent.saturating_sub(seen.since) >= self.still {
+            }
+            // A life that has just begun has no beat yet.
+            let by_wall_clock = sabotaged(Fault::BeatByWallClock) && life.beat > 0;
+            let since = if by_wall_clock { life.beat } else { seen.since };
+            if sent.saturating_sub(since) >= self.still {
                 news.still.push(Still { boot: boot.to_owned(), role: life.role.clone(), beat: life.beat });
             }
         }

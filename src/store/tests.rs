@@ -323,7 +323,7 @@ async fn stale_writes_nothing(store: &Store, uid: JobUid, (boot, epoch): (Boot, 
                 transition::quarantine(c, fence, &waiting, None)?,
                 transition::park(c, fence, boot, &waiting)?,
                 transition::begin_undo(c, fence, boot, "w")?,
-                transition::next_try(c, fence, 1)?,
+                transition::next_try(c, fence, 1, "the effect did not last")?,
                 transition::end(c, &end_of(uid, epoch, JobState::Failed))?,
                 transition::end(c, &end_of(uid, epoch, JobState::Unresolved))?,
             ])

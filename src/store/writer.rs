@@ -14,7 +14,7 @@ use diesel::result::{DatabaseErrorKind, Error as Diesel};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{AnyConnection, Error, Manager};
-use crate::ops::failpoint::hit_in;
+use crate::ops::failpoint::{answer_lost, hit_in};
 use crate::supervision::Heart;
 
 /// One write: its first statement is its guard (a unique insert or a compare-and-set); what follows cannot
@@ -200,6 +200,10 @@ impl Writer {
         } else {
             run_batch(connection, batch, &self.heart)
         };
+        let outcome = match outcome {
+            Ok(()) if self.name == super::PROVISIONING.name && answer_lost() => Err(lost_answer()),
+            outcome => outcome,
+        };
         self.heart.step();
         match &outcome {
             Ok(()) => self.count(batch.len(), started),
@@ -214,6 +218,12 @@ impl Writer {
         self.tally.items.fetch_add(items as u64, Ordering::Relaxed);
         (self.on_commit)(items, started.elapsed());
     }
+}
+
+/// What an answer lost on demand looks like.
+fn lost_answer() -> Fault {
+    let text = "the answer was lost on demand".to_owned();
+    Fault::Commit(Diesel::DatabaseError(DatabaseErrorKind::ClosedConnection, Box::new(text)))
 }
 
 /// Before another try: short, and not in step with who else tries again.

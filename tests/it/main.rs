@@ -41,3 +41,5 @@ mod migrations;
 mod queue;
 #[cfg(test)]
 mod ready;
+#[cfg(test)]
+mod roles;

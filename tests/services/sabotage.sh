@@ -1,12 +1,12 @@
 #!/bin/bash
 # Shows that the crash test can fail: builds deliberate faults in and expects the test to find duplicates.
 #
-# sabotage.sh [FAULTS] with FAULTS such as no-look,new-token-each-attempt (the default). The build with faults goes to
+# sabotage.sh [FAULTS] with FAULTS such as no-look,epoch-in-token (the default). The build with faults goes to
 # a target folder of its own, so that it never stands where the real program is expected.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-faults=${1:-no-look,new-token-each-attempt}
+faults=${1:-no-look,epoch-in-token}
 target=${CARGO_TARGET_DIR:-target}/sabotage
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

@@ -18,6 +18,10 @@ pub(super) struct Truth {
     /// Every effect: what and on which.
     pub(super) effects: Vec<(&'static str, String)>,
     late: Vec<(Micros, LaunchRequest)>,
+    /// How many effects an older call that lands late will still take back.
+    pub(super) take_back: u32,
+    /// On which servers that happened.
+    pub(super) taken_back: Vec<String>,
     made: u32,
 }
 
@@ -59,6 +63,17 @@ impl FakeCloud {
 
     pub(super) fn state_of(&self, id: &str) -> Option<ServerStatus> {
         self.truth.lock().expect("no panic").machines.get(id).map(|m| m.state)
+    }
+
+    /// Lets an older call arrive that takes back what was reached; the state it leaves, if one is to come.
+    pub(super) fn taken_back(&self, id: &str, reached: ServerStatus) -> Option<ServerStatus> {
+        let mut truth = self.truth.lock().expect("no panic");
+        let left =
+            if reached == ServerStatus::Running { ServerStatus::Stopped } else { ServerStatus::Running };
+        truth.take_back = truth.take_back.checked_sub(1)?;
+        truth.taken_back.push(id.to_owned());
+        truth.machines.get_mut(id)?.state = left;
+        Some(left)
     }
 
     /// Lets what was sent long ago arrive.

@@ -22,6 +22,7 @@ use crate::model::{
     AttemptOutcome, ErrorClass, JobKind, JobState, JobUid, Micros, ServerStatus, Verdict, WatchKind,
 };
 use crate::ops::Health;
+use crate::store::provisioning::invariants::{Moment, violations};
 use crate::store::provisioning::job::{self, Evidence, History};
 use crate::store::provisioning::watch::Watch;
 use crate::store::provisioning::{agent, transition};
@@ -101,7 +102,10 @@ async fn look(world: &World, now: &History) -> bool {
         WatchKind::Cloud => {
             let expected: ServerStatus = watch.expectation.parse().expect("a status");
             match world.cloud.state_of(&watch.target) {
-                Some(state) if state == expected => (Verdict::Reached, shown(&watch, state)),
+                Some(state) if state == expected => match world.cloud.taken_back(&watch.target, state) {
+                    Some(left) => (Verdict::Lost, shown(&watch, left)),
+                    None => (Verdict::Reached, shown(&watch, state)),
+                },
                 None | Some(ServerStatus::Terminated) => (Verdict::Lost, String::new()),
                 Some(_) => return false,
             }
@@ -133,7 +137,24 @@ async fn write_verdict(world: &World, watch: &Watch, verdict: Verdict, raw: Stri
 /// The guest runs the command once and answers from its journal afterwards; false when nothing was sent.
 async fn guest(world: &World, watch: &Watch) -> bool {
     let id = watch.target.clone();
-    if !world.store.write(move |c| agent::mark_sent(c, &id)).await.expect("sent") {
+    let answered = world.store.write(move |c| {
+        if !agent::mark_sent(c, &id)? {
+            return Ok(false);
+        }
+        let row = agent::command_by_id(c, &id)?.expect("it was marked");
+        let seen = Evidence {
+            subject: row.attempt,
+            source: "agent".into(),
+            job: row.job.parse().expect("a uid"),
+            customer: crate::model::CustomerId(row.customer),
+            verdict: Verdict::Reached,
+            text: "exit code 0".into(),
+            raw: String::new(),
+            made_at: Micros(0),
+        };
+        agent::finish(c, &id, "{}", &seen)
+    });
+    if !answered.await.expect("sent and answered") {
         return false;
     }
     let mut truth = world.cloud.truth.lock().expect("no panic");
@@ -178,6 +199,15 @@ async fn battery(bed: Bed, kind: JobKind, class: TokenClass) {
             check(&world, &ended, &format!("{kind} {class} {fault:?} at call {call}")).await;
         }
     }
+    rows_hold(&world).await;
+}
+
+/// What the rows of all these jobs add up to. Servers that were there before have no job.
+async fn rows_hold(world: &World) {
+    let moment = Moment { now: Micros::wall(), quiet: Duration::from_secs(3600) };
+    let mut breaches = world.store.read(move |c| violations(c, moment)).await.expect("read");
+    breaches.retain(|breach| breach.job.is_some());
+    assert_eq!(breaches, Vec::new());
 }
 
 on_both!(
@@ -191,7 +221,47 @@ on_both!(
     a_cancelled_command_is_taken_back_only_where_it_was_never_sent,
     jobs_on_one_server_follow_one_another_in_the_order_of_their_acceptance,
     a_job_that_kills_its_process_is_set_aside_claimed_again_and_ends,
+    a_move_that_does_not_last_gets_another_round_and_no_more_than_three,
+    a_move_in_its_second_and_third_round_survives_every_fault,
 );
+
+async fn a_move_that_does_not_last_gets_another_round_and_no_more_than_three(bed: Bed) {
+    for kind in [JobKind::StartServer, JobKind::StopServer, JobKind::PauseServer] {
+        let world = World::new(bed.another(), TokenClass::K).await;
+        for times in 0..=3 {
+            let uid = world.submit(kind).await;
+            world.cloud.truth.lock().expect("no panic").take_back = times;
+            let ended = settle(&world, uid, None).await;
+            let wanted = if times < 3 { JobState::Complete } else { JobState::Failed };
+            assert_eq!(ended.job.state, wanted, "{kind} taken back {times} times: {:?}", ended.job);
+            assert_eq!(ended.watches.len(), usize::try_from(times + 1).expect("small").min(3), "{kind}");
+            assert_eq!(ended.job.try_no, i32::try_from(times + 1).expect("small").min(3), "{kind}");
+            if times == 3 {
+                let message = ended.job.message.clone().unwrap_or_default();
+                assert!(message.contains("did not last in 3 rounds"), "{message}");
+            }
+            check(&world, &ended, &format!("{kind} taken back {times} times")).await;
+        }
+        rows_hold(&world).await;
+    }
+}
+
+async fn a_move_in_its_second_and_third_round_survives_every_fault(bed: Bed) {
+    let world = World::new(bed, TokenClass::K).await;
+    let (uid, kind) = (world.submit(JobKind::StopServer).await, JobKind::StopServer);
+    world.cloud.truth.lock().expect("no panic").take_back = 2;
+    settle(&world, uid, None).await;
+    let calls = world.script.calls();
+    for fault in faults() {
+        for call in 1..=calls + 2 {
+            let uid = world.submit(kind).await;
+            world.cloud.truth.lock().expect("no panic").take_back = 2;
+            let ended = settle(&world, uid, Some((call, fault.clone()))).await;
+            check(&world, &ended, &format!("{kind} in rounds, {fault:?} at call {call}")).await;
+        }
+    }
+    rows_hold(&world).await;
+}
 
 async fn noop(bed: Bed) {
     battery(bed, JobKind::Noop, TokenClass::K).await;

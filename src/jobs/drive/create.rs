@@ -6,7 +6,7 @@ use crate::jobs::ports::Change;
 use crate::jobs::steps::step_of;
 use crate::jobs::{Error, machine, request};
 use crate::model::{AgentId, AttemptOutcome, AttemptUid, JobParams, LaunchParams, Micros, ServerId};
-use crate::ops::failpoint::{hit, sabotaged};
+use crate::ops::failpoint::hit;
 use crate::store::provisioning::job::{History, Job};
 use crate::store::provisioning::server::ServerRow;
 use crate::store::provisioning::transition::{Close, Then};
@@ -24,11 +24,11 @@ impl Driver<'_> {
         attempt.lease.clone_from(&line.lease.shown);
         let earlier = history.attempts.iter().find(|a| a.step == step.name && !a.request.is_empty());
         let (request, agent) = match earlier {
-            Some(first) if !sabotaged("new-token-each-attempt") => {
+            Some(first) => {
                 attempt.request.clone_from(&first.request);
-                (request::open(self.ports, first)?, None)
+                (request::open(self.ports, job, &step, first)?, None)
             }
-            _ => {
+            None => {
                 let number = self.ports.store.new_number().await.map_err(|e| self.store(e))?;
                 let made = request::make(self.ports, job, &step, params, AgentId(number))?;
                 attempt.request = made.sealed;
@@ -36,6 +36,14 @@ impl Driver<'_> {
             }
         };
         attempt.token.clone_from(&request.token);
+        // I5: whoever sends it, and however often, it is the same request.
+        debug_assert!(
+            cfg!(feature = "sabotage")
+                || earlier
+                    .is_none_or(|first| (&first.token, &first.request) == (&attempt.token, &attempt.request)),
+            "another token or other bytes for the same create; job={}",
+            job.uid
+        );
         let change =
             Change::Open { attempt: Box::new(attempt.clone()), state: job.state, server: None, agent };
         if let Some(next) = self.open(job, change).await? {

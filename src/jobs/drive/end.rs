@@ -55,7 +55,8 @@ fn seen(history: &History) -> Option<Seen> {
     let status = match (step_of(job.params.kind()).effect, verdict.verdict) {
         (Effect::Nothing | Effect::Command, _) => return None,
         (Effect::Move(operation), Verdict::Reached) => operation.proof(),
-        (_, Verdict::Lost) => ServerStatus::Terminated,
+        // A look that finds it gone has nothing to show.
+        (_, Verdict::Lost) => shown.as_ref().map_or(ServerStatus::Terminated, |machine| machine.state),
         (_, _) => shown.as_ref()?.state,
     };
     let (private_ip, public_ip) = shown.map_or((None, None), |m| (m.private_ip, m.public_ip));

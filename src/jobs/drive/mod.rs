@@ -80,6 +80,17 @@ const fn passing(error: &store::Error) -> bool {
     )
 }
 
+/// The places before and after a change, for those whose changes have places of their own.
+const fn places_of(change: &Change) -> Option<(&'static str, &'static str)> {
+    match change {
+        Change::Claim { .. } => Some(("claim.before", "claim.after")),
+        Change::NextTry { .. } => Some(("try.before", "try.after")),
+        Change::BeginUndo { .. } => Some(("undo-state.before", "undo-state.after")),
+        Change::End(_) | Change::Withdraw { .. } => Some(("end.before", "end.after")),
+        _ => None,
+    }
+}
+
 /// What a change counts as, once it is stored.
 enum Counted {
     Attempt(&'static str),
@@ -114,7 +125,14 @@ impl Driver<'_> {
             Change::End(end) => Some(Counted::Job(end.state.as_str())),
             _ => None,
         };
+        let places = places_of(&change);
+        if let Some((before, _)) = places {
+            hit(before);
+        }
         let applied = self.ports.store.apply(change).await.map_err(|e| self.store(e))?;
+        if let Some((_, after)) = places {
+            hit(after);
+        }
         match (applied, counted, self.kind) {
             (Applied::Done, Some(Counted::Attempt(outcome)), Some(kind)) => {
                 self.ports.metrics.attempt(kind, outcome);
@@ -224,7 +242,8 @@ impl Driver<'_> {
             Plan::Resolve { attempt, resend } => {
                 self.resolve(history, attempt, (resend, promise.map(|p| p.quiet))).await
             }
-            Plan::BeginUndo { why } => self.moved(Change::BeginUndo { fence, why }).await,
+            Plan::NextTry { why } => self.moved(Change::NextTry { fence, from: job.try_no, why }).await,
+            Plan::BeginUndo { why } => self.begin_undo(history, why).await,
             Plan::Undo { n } => self.undo(history, n, promise).await,
             Plan::End(ending) => self.finish(history, promise, ending).await,
             Plan::Quarantine { until, code, why, quiet } => {

@@ -9,7 +9,7 @@ use crate::jobs::ports::{Applied, Change};
 use crate::jobs::steps::{Effect, Operation, Step, UNDO, step_of};
 use crate::jobs::{Error, machine, request};
 use crate::model::{AttemptOutcome, AttemptUid, ServerStatus};
-use crate::ops::failpoint::sabotaged;
+use crate::ops::failpoint::{Fault, hit, sabotaged};
 use crate::store::provisioning::job::{Attempt, History, Job};
 use crate::store::provisioning::transition::{Close, Quiet, Then};
 
@@ -48,7 +48,7 @@ impl Driver<'_> {
             Ok(line) => line,
             Err(next) => return Ok(next),
         };
-        if sabotaged("no-look") {
+        if sabotaged(Fault::NoLook) {
             let close =
                 Close { outcome: AttemptOutcome::Void, ..closed(job, open.uid, "not looked for", Then::Go) };
             return self.moved(Change::Close(Box::new(close))).await;
@@ -67,11 +67,13 @@ impl Driver<'_> {
             let close = Close { outcome: AttemptOutcome::Void, ..closed(job, open.uid, text, Then::Go) };
             return self.moved(Change::Close(Box::new(close))).await;
         }
-        let request: LaunchRequest = request::open(self.ports, open)?;
+        let request: LaunchRequest = request::open(self.ports, job, step, open)?;
         if let Some(next) = self.may_resend(job).await? {
             return Ok(next);
         }
+        hit("resend.before");
         let answer = line.bounded(line.provider.launch(&line.context(), &request)).await;
+        hit("resend.after");
         match answer {
             Err(error) if error.is_definite() => self.resend_refused(job, open, (&error, quiet)).await,
             answer => self.created(job, open.uid, answer).await,
@@ -157,7 +159,10 @@ impl Driver<'_> {
         if let Some(next) = self.may_resend(job).await? {
             return Ok(next);
         }
-        match call(&line, operation, &target.resource).await {
+        hit("resend.before");
+        let answer = call(&line, operation, &target.resource).await;
+        hit("resend.after");
+        match answer {
             Err(error) if error.is_definite() => self.resend_refused(job, open, (&error, quiet)).await,
             answer => self.operated(job, open.uid, &target.resource, answer).await,
         }

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use super::{Driver, Next, closed};
+use super::{Driver, Next, closed, fence};
 use crate::cloud::CallError;
 use crate::jobs::Error;
 use crate::jobs::machine::{self, Promise};
 use crate::jobs::ports::Change;
 use crate::jobs::steps::UNDO;
 use crate::model::{AttemptOutcome, AttemptUid, ErrorClass, ServerStatus};
+use crate::ops::failpoint::{Fault, hit, sabotaged};
 use crate::store::provisioning::job::{Attempt, History, Job};
 use crate::store::provisioning::server::Seen;
 use crate::store::provisioning::transition::Then;
@@ -17,6 +18,18 @@ use crate::store::provisioning::transition::Then;
 const UNDO_LOOK: Duration = Duration::from_millis(500);
 
 impl Driver<'_> {
+    /// Says that taking back begins. Nothing is taken back before that is committed: whoever takes over then knows
+    /// that there is no way back to waiting.
+    pub(super) async fn begin_undo(&mut self, history: &History, why: String) -> Result<Next, Error> {
+        if sabotaged(Fault::UndoBeforeState)
+            && let Some(resource) = &history.job.resource
+            && let Ok(line) = self.line(history, AttemptUid::random(), UNDO).await?
+        {
+            drop(line.bounded(line.provider.terminate(&line.context(), resource)).await);
+        }
+        self.moved(Change::BeginUndo { fence: fence(&history.job), why }).await
+    }
+
     /// One round of taking back: look, end when it is gone, else terminate.
     pub(super) async fn undo(
         &mut self,
@@ -51,7 +64,9 @@ impl Driver<'_> {
         if let Some(next) = self.open(job, change).await? {
             return Ok(next);
         }
+        hit("undo-call.before");
         let answer = line.bounded(line.provider.terminate(&line.context(), &resource)).await;
+        hit("undo-call.after");
         self.undone(job, attempt.uid, answer).await
     }
 
@@ -65,7 +80,9 @@ impl Driver<'_> {
         if let Some(next) = self.may_resend(job).await? {
             return Ok(next);
         }
+        hit("resend.before");
         let answer = line.bounded(line.provider.terminate(&line.context(), resource)).await;
+        hit("resend.after");
         self.undone(job, open.uid, answer).await
     }
 

@@ -13,6 +13,7 @@ use super::link::Wire;
 use super::outlet::{Fate, MANDATORY, Outlet, Trouble, fate_of, properties_of};
 use crate::model::Micros;
 use crate::mq::Envelope;
+use crate::ops::failpoint::hit;
 use crate::store;
 use crate::store::provisioning::outbox::{self, OutboxRow};
 use crate::supervision::{Life, Supervised};
@@ -105,10 +106,15 @@ async fn pass(house: &House, outlet: &mut Outlet) -> Result<(), Stop> {
         after = last.id;
         let now = Micros::wall();
         rows.retain(|row| is_ours(row, house.tag, now));
+        if !rows.is_empty() {
+            hit("outbox.before");
+        }
         let (confirmed, trouble) = publish(house, (&wire, &channel), rows).await;
         if !confirmed.is_empty() {
+            hit("outbox.confirmed");
             let delete = house.parts.store.write(move |c| outbox::delete(c, &confirmed));
             delete.await.map_err(Stop::Store)?;
+            hit("outbox.deleted");
         }
         if let Some(trouble) = trouble {
             return Err(Stop::Trouble(trouble));

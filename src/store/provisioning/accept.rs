@@ -9,6 +9,7 @@ use super::schema::{idem, job, replay};
 use crate::model::{
     AccountId, CustomerId, JobId, JobParams, JobState, JobUid, Micros, ServerId, Uid, UserId,
 };
+use crate::ops::failpoint::{Fault, sabotaged};
 use crate::store::AnyConnection;
 
 /// Who asks, and what makes the request unique.
@@ -184,6 +185,21 @@ pub enum Accepted {
 /// # Errors
 /// What the database reports.
 pub fn accept(connection: &mut AnyConnection, submit: &Submit) -> QueryResult<Accepted> {
+    if sabotaged(Fault::NoUid) {
+        return accept_as_named(connection, &named_anew(submit));
+    }
+    accept_as_named(connection, submit)
+}
+
+/// For the deliberate fault: names made by whoever stores the job, instead of by whoever asks.
+fn named_anew(submit: &Submit) -> Submit {
+    // Beyond every number that is handed out, and within what JSON can say exactly.
+    let [far] = crate::crypto::random_bytes::<1>();
+    let id = JobId(submit.id.0 + ((i64::from(far) + 1) << 40));
+    Submit { uid: JobUid::random(), id, ..submit.clone() }
+}
+
+fn accept_as_named(connection: &mut AnyConnection, submit: &Submit) -> QueryResult<Accepted> {
     let answer = Answer { job: Some(submit.uid), status: 202, created: None };
     match enter(connection, &submit.entry, &answer)? {
         Entered::Fresh => store(connection, submit).map(|row| Accepted::Stored(Box::new(row))),
@@ -204,7 +220,11 @@ fn store(connection: &mut AnyConnection, submit: &Submit) -> QueryResult<JobRow>
     }
 }
 
-fn row_of(submit: &Submit, now: Micros) -> QueryResult<JobRow> {
+/// The row of a job accepted now.
+///
+/// # Errors
+/// When its parameters have no text.
+pub fn row_of(submit: &Submit, now: Micros) -> QueryResult<JobRow> {
     let params = serde_json::to_value(&submit.params)
         .and_then(|value| serde_json::to_string(&value))
         .map_err(|e| diesel::result::Error::SerializationError(Box::new(e)))?;

@@ -10,6 +10,7 @@ pub mod agent;
 pub mod audit;
 pub mod catalog;
 pub mod figures;
+pub mod invariants;
 pub mod job;
 pub mod node;
 pub mod obligation;

@@ -73,7 +73,8 @@ fn what_a_killed_node_held_goes_on_elsewhere_and_nothing_happens_twice() {
     assert_eq!(ledger.launches.len(), 19, "one server a launch");
     assert!(ledger.commands.values().all(|runs| *runs == 1), "{ledger:?}");
     assert_eq!(ledger.commands.len(), 3);
-    let log: String = house.serve.iter().map(house::Member::whole_log).collect();
+    let peers = house.serve.iter().chain(&house.monitors).chain(&house.others);
+    let log: String = peers.map(house::Member::whole_log).collect();
     assert!(log.contains("stood still and was declared dead"), "a peer noticed it");
 
     // It comes back with a life of its own and takes part again.

@@ -15,13 +15,32 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use dispatcher::ops::failpoint::PLACES;
 use nix::sys::signal::Signal;
 
 use crate::harness::client::noop;
 use crate::harness::{Order, Site};
 use clients::Clients;
 use rng::Rng;
+
+/// Places that the work of these clients passes every few moments; the others need a broker, cancels or late landings.
+const PLACES: &[&str] = &[
+    "accept.before",
+    "accept.after",
+    "claim.before",
+    "claim.after",
+    "intent.before",
+    "intent.after",
+    "call.before",
+    "call.after",
+    "record.before",
+    "record.after",
+    "watch.before",
+    "watch.after",
+    "verdict.before",
+    "verdict.after",
+    "end.before",
+    "end.after",
+];
 
 /// How long a place may take to be reached before the round counts as a random one.
 const REACH: Duration = Duration::from_secs(10);

@@ -6,6 +6,7 @@ use diesel::sql_types::{BigInt, Nullable};
 
 use super::Fence;
 use crate::model::{AttemptOutcome, AttemptUid, Boot, ErrorClass, JobState, ServerId};
+use crate::ops::failpoint::{Fault, sabotaged};
 use crate::store::provisioning::agent;
 use crate::store::provisioning::insert_new;
 use crate::store::provisioning::job::{Attempt, AttemptRow};
@@ -41,6 +42,10 @@ pub fn open_attempt(
     {
         return Ok(Opened::Busy);
     }
+    debug_assert!(row.outcome == AttemptOutcome::Open && row.epoch.0 > 0, "I4: {row:?}");
+    if sabotaged(Fault::GuardSecond) {
+        insert_open(connection, row)?;
+    }
     let fence = Fence { job: row.job, epoch: row.epoch };
     if !may_act(connection, fence, boot, state)? {
         return Ok(Opened::Fenced);
@@ -71,13 +76,15 @@ pub fn may_act(
     boot: Boot,
     state: JobState,
 ) -> QueryResult<bool> {
-    let now = connection.now()?.0;
+    let (now, epoch) = (connection.now()?.0, fence.named(connection)?);
     let mut mine = diesel::update(job::table)
         .filter(job::uid.eq(fence.job.to_string()))
-        .filter(job::epoch.eq(fence.epoch.0))
-        .filter(job::owner.eq(boot.to_string()))
+        .filter(job::epoch.eq(epoch))
         .filter(job::state.eq(state.as_str()))
         .into_boxed();
+    if !sabotaged(Fault::NoFence) {
+        mine = mine.filter(job::owner.eq(boot.to_string()));
+    }
     if state == JobState::Running {
         mine = mine.filter(job::cancel_by.is_null());
     }
@@ -128,6 +135,7 @@ pub struct Close {
 /// # Errors
 /// What the database reports.
 pub fn close_attempt(connection: &mut AnyConnection, close: &Close) -> QueryResult<bool> {
+    debug_assert!(close.outcome != AttemptOutcome::Open, "an outcome is known: {close:?}");
     if !progress(connection, close)? {
         return Ok(false);
     }
@@ -162,9 +170,10 @@ fn progress(connection: &mut AnyConnection, close: &Close) -> QueryResult<bool> 
         Then::Await(_) => &[JobState::Running.as_str()],
         Then::Go => &[JobState::Running.as_str(), JobState::Undoing.as_str()],
     };
+    let epoch = close.fence.named(connection)?;
     let mine = job::table
         .filter(job::uid.eq(close.fence.job.to_string()))
-        .filter(job::epoch.eq(close.fence.epoch.0))
+        .filter(job::epoch.eq(epoch))
         .filter(job::ended_at.is_null())
         .filter(job::state.eq_any(from.iter().copied()));
     let touched = (job::changed_at.eq(now), job::version.eq(job::version + 1), job::crashes.eq(0));
@@ -190,7 +199,7 @@ fn progress(connection: &mut AnyConnection, close: &Close) -> QueryResult<bool> 
     if rows == 1
         && let Some(row) = &close.made
     {
-        let held = job::uid.eq(close.fence.job.to_string()).and(job::epoch.eq(close.fence.epoch.0));
+        let held = job::uid.eq(close.fence.job.to_string()).and(job::epoch.eq(epoch));
         diesel::update(job::table.filter(held))
             .set((job::server.eq(Some(row.id)), job::resource.eq(Some(&row.provider_id))))
             .execute(connection)?;
@@ -210,19 +219,18 @@ pub fn hand_over(
     command: &agent::NewCommand,
     expected: &Watch,
 ) -> QueryResult<bool> {
+    debug_assert!(
+        (row.epoch, row.try_no) == (command.epoch, expected.try_no),
+        "one round: {row:?} {expected:?}"
+    );
     let fence = Fence { job: row.job, epoch: row.epoch };
+    if sabotaged(Fault::GuardSecond) {
+        insert_handed(connection, (row, command, expected))?;
+    }
     if !may_act(connection, fence, boot, JobState::Running)? {
         return Ok(false);
     }
-    let now = connection.now()?.0;
-    let closed = AttemptRow {
-        started_at: now,
-        closed_at: Some(now),
-        outcome: AttemptOutcome::Ok.to_string(),
-        ..AttemptRow::from(row)
-    };
-    insert_new(diesel::insert_into(attempt::table).values(&closed).execute(connection))?;
-    agent::insert_command(connection, command)?;
+    insert_handed(connection, (row, command, expected))?;
     let close = Close {
         fence,
         attempt: row.uid,
@@ -235,7 +243,23 @@ pub fn hand_over(
         then: Then::Await(expected.clone()),
     };
     progress(connection, &close)?;
-    let new = WatchRow { made_at: now, ..WatchRow::from(expected) };
-    insert_new(diesel::insert_into(watch::table).values(&new).execute(connection))?;
     Ok(true)
+}
+
+/// Writes a command with the attempt that is its call and the watch for its verdict; their guard came before.
+fn insert_handed(
+    connection: &mut AnyConnection,
+    (row, command, expected): (&Attempt, &agent::NewCommand, &Watch),
+) -> QueryResult<()> {
+    let now = connection.now()?.0;
+    let closed = AttemptRow {
+        started_at: now,
+        closed_at: Some(now),
+        outcome: AttemptOutcome::Ok.to_string(),
+        ..AttemptRow::from(row)
+    };
+    insert_new(diesel::insert_into(attempt::table).values(&closed).execute(connection))?;
+    agent::insert_command(connection, command)?;
+    let new = WatchRow { made_at: now, ..WatchRow::from(expected) };
+    insert_new(diesel::insert_into(watch::table).values(&new).execute(connection)).map(drop)
 }

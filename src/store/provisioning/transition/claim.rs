@@ -5,6 +5,7 @@ use diesel::prelude::*;
 
 use super::{Fence, call, hold};
 use crate::model::{Boot, JobState, Micros};
+use crate::ops::failpoint::{Fault, sabotaged};
 use crate::store::provisioning::job::Attempt;
 use crate::store::provisioning::node as lives;
 use crate::store::provisioning::schema::{job, node, watch};
@@ -31,6 +32,10 @@ pub struct Claim {
 /// # Errors
 /// What the database reports.
 pub fn claim(connection: &mut AnyConnection, claim: &Claim) -> QueryResult<bool> {
+    debug_assert!(
+        !claim.to.is_end() && claim.to != JobState::Queued && claim.to != JobState::Quarantined,
+        "a claim leads to work: {claim:?}"
+    );
     let now = connection.now()?.0;
     let boot = claim.boot.to_string();
     let dead = node::table.filter(node::state.eq(lives::DEAD)).select(node::boot.nullable());
@@ -69,7 +74,7 @@ pub fn claim(connection: &mut AnyConnection, claim: &Claim) -> QueryResult<bool>
         .filter(job::uid.eq(claim.seen.job.to_string()))
         .filter(job::epoch.eq(claim.seen.epoch.0 + 1))
         .filter(job::owner.eq(&boot));
-    if diesel::select(exists(mine)).get_result(connection)? {
+    if !sabotaged(Fault::CasZeroLost) && diesel::select(exists(mine)).get_result(connection)? {
         return Ok(true);
     }
     if claim.from == JobState::Queued {
@@ -151,11 +156,13 @@ pub fn take_over(connection: &mut AnyConnection, boot: Boot, limit: i64) -> Quer
 /// # Errors
 /// What the database reports.
 pub fn owned_by(connection: &mut AnyConnection, boot: Boot, limit: i64) -> QueryResult<Vec<(String, bool)>> {
-    job::table
-        .filter(job::ended_at.is_null().and(job::owner.eq(boot.to_string())))
-        .select((job::uid, job::cancel_by.is_not_null()))
-        .limit(limit)
-        .load(connection)
+    let mut mine =
+        job::table.filter(job::ended_at.is_null().and(job::owner.eq(boot.to_string()))).into_boxed();
+    if sabotaged(Fault::CasZeroLost) {
+        // Only what was taken over, which has nobody else to start it.
+        mine = mine.filter(job::crashes.gt(0));
+    }
+    mine.select((job::uid, job::cancel_by.is_not_null())).limit(limit).load(connection)
 }
 
 /// Jobs without an owner that are due or have a verdict. Most urgent first.

@@ -57,11 +57,12 @@ pub struct Obligation {
 /// # Errors
 /// What the database reports.
 pub fn end(connection: &mut AnyConnection, end: &End) -> QueryResult<bool> {
-    let now = connection.now()?.0;
+    debug_assert!(end.state.is_end(), "an end is an end: {end:?}");
+    let (now, epoch) = (connection.now()?.0, end.fence.named(connection)?);
     let name = end.fence.job.to_string();
     let mut mine = diesel::update(job::table)
         .filter(job::uid.eq(&name))
-        .filter(job::epoch.eq(end.fence.epoch.0))
+        .filter(job::epoch.eq(epoch))
         .filter(job::ended_at.is_null())
         .into_boxed();
     match end.state {
@@ -97,7 +98,7 @@ pub fn end(connection: &mut AnyConnection, end: &End) -> QueryResult<bool> {
     }
     let ended = job::table
         .filter(job::uid.eq(&name))
-        .filter(job::epoch.eq(end.fence.epoch.0))
+        .filter(job::epoch.eq(epoch))
         .filter(job::state.eq(end.state.as_str()));
     diesel::select(exists(ended)).get_result(connection)
 }

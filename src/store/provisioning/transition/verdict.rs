@@ -3,9 +3,10 @@
 use diesel::prelude::*;
 
 use crate::model::WatchUid;
+use crate::ops::failpoint::{Fault, sabotaged};
 use crate::store::provisioning::insert_new;
 use crate::store::provisioning::job::{Evidence, EvidenceRow};
-use crate::store::provisioning::schema::{evidence, watch};
+use crate::store::provisioning::schema::{attempt, evidence, job, watch};
 use crate::store::{AnyConnection, Prepared};
 
 /// A verdict: what was seen of a watch, and whether that decides it.
@@ -17,6 +18,9 @@ pub fn verdict(
     seen: &Evidence,
     decides: Option<WatchUid>,
 ) -> QueryResult<bool> {
+    if sabotaged(Fault::VerdictByEpoch) && is_old(connection, seen)? {
+        return Ok(false);
+    }
     let now = connection.now()?.0;
     let new = EvidenceRow { made_at: now, ..EvidenceRow::from(seen) };
     let first = insert_new(diesel::insert_into(evidence::table).values(&new).execute(connection))?;
@@ -25,4 +29,13 @@ pub fn verdict(
         Prepared(diesel::update(open).set(watch::done_at.eq(Some(now)))).execute(connection)?;
     }
     Ok(first)
+}
+
+/// For the deliberate fault: whether the job was claimed again after its last attempt.
+fn is_old(connection: &mut AnyConnection, seen: &Evidence) -> QueryResult<bool> {
+    let name = seen.job.to_string();
+    let epoch: i64 = job::table.find(&name).select(job::epoch).first(connection)?;
+    let attempts = attempt::table.filter(attempt::job.eq(&name));
+    let last: Option<i64> = attempts.select(diesel::dsl::max(attempt::epoch)).first(connection)?;
+    Ok(last.is_some_and(|last| last < epoch))
 }

@@ -32,9 +32,8 @@ pub struct Quiet {
 /// # Errors
 /// What the database reports.
 pub fn wait(connection: &mut AnyConnection, fence: Fence, waiting: &Waiting) -> QueryResult<bool> {
-    let now = connection.now()?.0;
-    let mine =
-        job::uid.eq(fence.job.to_string()).and(job::epoch.eq(fence.epoch.0)).and(job::ended_at.is_null());
+    let (now, epoch) = (connection.now()?.0, fence.named(connection)?);
+    let mine = job::uid.eq(fence.job.to_string()).and(job::epoch.eq(epoch)).and(job::ended_at.is_null());
     let rows = diesel::update(job::table.filter(mine))
         .set((
             job::due_at.eq(Some(waiting.until.0)),
@@ -59,11 +58,11 @@ pub fn quarantine(
     waiting: &Waiting,
     quiet: Option<Quiet>,
 ) -> QueryResult<bool> {
-    let now = connection.now()?.0;
+    let (now, epoch) = (connection.now()?.0, fence.named(connection)?);
     let open = [JobState::Running.as_str(), JobState::Awaiting.as_str(), JobState::Undoing.as_str()];
     let mine = job::table
         .filter(job::uid.eq(fence.job.to_string()))
-        .filter(job::epoch.eq(fence.epoch.0))
+        .filter(job::epoch.eq(epoch))
         .filter(job::ended_at.is_null())
         .filter(job::state.eq_any(open));
     let rows = diesel::update(mine)
@@ -98,10 +97,10 @@ pub fn park(
     boot: Boot,
     waiting: &Waiting,
 ) -> QueryResult<bool> {
-    let now = connection.now()?.0;
+    let (now, epoch) = (connection.now()?.0, fence.named(connection)?);
     let mine = job::table
         .filter(job::uid.eq(fence.job.to_string()))
-        .filter(job::epoch.eq(fence.epoch.0))
+        .filter(job::epoch.eq(epoch))
         .filter(job::owner.eq(boot.to_string()))
         .filter(job::state.eq(JobState::Awaiting.as_str()));
     let rows = diesel::update(mine)
@@ -122,11 +121,11 @@ pub fn park(
 /// # Errors
 /// What the database reports.
 pub fn begin_undo(connection: &mut AnyConnection, fence: Fence, boot: Boot, why: &str) -> QueryResult<bool> {
-    let now = connection.now()?.0;
+    let (now, epoch) = (connection.now()?.0, fence.named(connection)?);
     let from = [JobState::Running.as_str(), JobState::Awaiting.as_str()];
     let mine = job::table
         .filter(job::uid.eq(fence.job.to_string()))
-        .filter(job::epoch.eq(fence.epoch.0))
+        .filter(job::epoch.eq(epoch))
         .filter(job::owner.eq(boot.to_string()))
         .filter(job::state.eq_any(from));
     let rows = diesel::update(mine)
@@ -146,11 +145,11 @@ pub fn begin_undo(connection: &mut AnyConnection, fence: Fence, boot: Boot, why:
 ///
 /// # Errors
 /// What the database reports.
-pub fn next_try(connection: &mut AnyConnection, fence: Fence, from: i32) -> QueryResult<bool> {
-    let now = connection.now()?.0;
+pub fn next_try(connection: &mut AnyConnection, fence: Fence, from: i32, why: &str) -> QueryResult<bool> {
+    let (now, epoch) = (connection.now()?.0, fence.named(connection)?);
     let mine = job::table
         .filter(job::uid.eq(fence.job.to_string()))
-        .filter(job::epoch.eq(fence.epoch.0))
+        .filter(job::epoch.eq(epoch))
         .filter(job::state.eq(JobState::Awaiting.as_str()))
         .filter(job::try_no.eq(from))
         .filter(job::cancel_by.is_null());
@@ -158,9 +157,20 @@ pub fn next_try(connection: &mut AnyConnection, fence: Fence, from: i32) -> Quer
         .set((
             job::state.eq(JobState::Running.as_str()),
             job::try_no.eq(from + 1),
+            job::why_code.eq("next-try"),
+            job::why.eq(why),
             job::changed_at.eq(now),
             job::version.eq(job::version + 1),
         ))
         .execute(connection)?;
-    Ok(rows == 1)
+    if rows == 1 {
+        return Ok(true);
+    }
+    // The commit of this very move was unknown and it runs again: as wanted means it was mine.
+    let moved = job::table
+        .filter(job::uid.eq(fence.job.to_string()))
+        .filter(job::epoch.eq(epoch))
+        .filter(job::state.eq(JobState::Running.as_str()))
+        .filter(job::try_no.eq(from + 1));
+    diesel::select(diesel::dsl::exists(moved)).get_result(connection)
 }
