@@ -107,6 +107,7 @@ idle:
   :: atomic { !ENDED && !dead[b] && ((owner==0 && DUE) || (owner!=0 && dead[owner])) ->
        epoch++; e=epoch; owner=b;
        if :: st==queued || st==quarantined -> st=running :: else fi; goto work }
+  :: atomic { !ENDED && !dead[b] && owner==b -> e=epoch; goto work }           /* owned_by: what is mine is worked at */
   fi;
   goto idle;
 work:
@@ -208,6 +209,11 @@ proctype Cloud() {
     assert(CLASS==N || living==(st==complete -> 1 : 0));                        /* I8: nothing that nobody owns */
     assert(CLASS!=N || sent<=1);
     assert(CLASS!=N || living==0 || st==complete || owed)
+#if WITNESS==1
+    ; assert(st!=cancelled || made==0)                                          /* reached: made, and taken back */
+#elif WITNESS==2
+    ; assert(st!=complete || made<2)                                            /* reached: two were made, one stays */
+#endif
   } }
 
 /* Sees what it has no owner for, and only later, through a job of its own, is it terminated. */

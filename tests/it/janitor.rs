@@ -35,7 +35,7 @@ fn what_lands_after_its_job_was_cancelled_is_taken_back_even_when_the_process_di
     let settings = site.settings(&format!("[simulated]\nclass = \"T\"\nquiet_ms = 500\n{quick}"));
     site.start(&["--config", &settings]);
     let mut client = site.client();
-    let taken = wait_for("a job takes it back", SOON, || client.jobs("kind=take-back").pop());
+    let taken = wait_for("a job takes it back", SOON, || client.jobs("&kind=take-back").pop());
     let taken = client.completed(taken["id"].as_i64().expect("a number"));
     assert_eq!(taken["attempts"][0]["step"], "take-back", "{taken:#}");
     let ledger = Ledger::read(&site.data());
