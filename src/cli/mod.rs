@@ -14,12 +14,14 @@ mod keys;
 mod obligations;
 mod pauses;
 mod process;
+mod restored;
 mod role;
 mod schedules;
 mod servers;
 mod setup;
 mod simulated_cloud;
 pub mod table;
+pub mod verify;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -79,6 +81,8 @@ enum Command {
     Db(db::Args),
     /// Measure this program on this machine, beside the machine's own limits
     Bench(bench::Args),
+    /// Prove that no accepted job is lost or done twice
+    VerifyCrash(verify::Args),
     /// Run the guest's agent
     Agent(agent::Args),
     /// Carry out one command; started by the agent only
@@ -108,8 +112,9 @@ pub fn main() -> ExitCode {
         Command::Actors(args) => client_main(async |out| process::actors(&args, out).await),
         Command::Health(args) => client_main(async |out| process::health(&args, out).await),
         Command::Config(args) => client_main(async |out| config::run(&args, out)),
-        Command::Db(args) => client_main(async |out| db::run(&args, out)),
+        Command::Db(args) => client_main(async |out| db::run(&args, out).await),
         Command::Bench(args) => client_main(async |out| bench::run(&args, out).await),
+        Command::VerifyCrash(args) => client_main(async |out| verify::run(&args, out).await),
         Command::Agent(args) => agent::main(args),
         Command::AgentShim(args) => agent::shim_main(&args),
     }

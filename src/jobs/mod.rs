@@ -14,6 +14,8 @@ pub mod machine;
 #[cfg(test)]
 mod machine_tests;
 pub mod ports;
+#[cfg(test)]
+mod recorded;
 mod request;
 mod sql;
 pub mod steps;

@@ -19,7 +19,7 @@ mod topology;
 pub use announce::Announce;
 pub use embedded::Embedded;
 pub use envelope::{Content, Envelope, Head, LARGEST, Refused, SCHEMA, Said, WatchBody, decode};
-pub use open::{Error, Parts, Told, open};
+pub use open::{Error, Parts, Told, forget, open};
 pub use topology::{Line, Names};
 
 use tokio::sync::mpsc;

@@ -20,9 +20,16 @@ pub(super) struct Peers {
     late: i64,
     alive: HashMap<String, Seen>,
     dead: HashSet<String>,
+    /// Every life seen alive so far.
+    known: HashSet<String>,
+    /// Roles of lives that were lost and not followed by another of their role.
+    lost: Vec<String>,
     /// When the last good read ended.
     last: Option<i64>,
 }
+
+/// Lost lives remembered.
+const MOST_LOST: usize = 64;
 
 struct Seen {
     beat: i64,
@@ -59,6 +66,8 @@ impl Peers {
             late: micros(every).saturating_mul(2),
             alive: HashMap::new(),
             dead: HashSet::new(),
+            known: HashSet::new(),
+            lost: Vec::new(),
             last: None,
         }
     }
@@ -70,6 +79,9 @@ impl Peers {
         if !in_time {
             self.alive.clear();
         }
+        let first = self.known.is_empty();
+        self.note_lost(lives, sent);
+        self.note_new(lives, first);
         let mut news = News { still: Vec::new(), died: self.note_dead(lives) };
         let present: HashMap<&str, &Node> = lives
             .iter()
@@ -95,6 +107,32 @@ impl Peers {
     /// A read failed: nothing is known about the time since the one before.
     pub(super) fn failed(&mut self) {
         self.last = None;
+    }
+
+    /// Roles of the lives that were lost: they stood still, were declared dead, and no new life of their role came.
+    pub(super) fn lost(&self) -> &[String] {
+        &self.lost
+    }
+
+    /// A life that is dead now and stood still before has not said farewell.
+    fn note_lost(&mut self, lives: &[Node], sent: i64) {
+        for life in lives.iter().filter(|life| !life.is_alive()) {
+            let still = self.alive.get(&life.boot).map(|seen| sent.saturating_sub(seen.since));
+            if still.is_some_and(|still| still >= self.still / 2) && self.lost.len() < MOST_LOST {
+                self.lost.push(life.role.clone());
+            }
+        }
+    }
+
+    fn note_new(&mut self, lives: &[Node], first: bool) {
+        for life in lives.iter().filter(|life| life.is_alive() && life.boot != self.me) {
+            if self.known.insert(life.boot.clone()) && !first {
+                let place = self.lost.iter().position(|role| *role == life.role);
+                place.map(|place| self.lost.remove(place));
+            }
+        }
+        let there: HashSet<&str> = lives.iter().map(|life| life.boot.as_str()).collect();
+        self.known.retain(|boot| there.contains(boot.as_str()));
     }
 
     fn note_dead(&mut self, lives: &[Node]) -> bool {
@@ -173,6 +211,24 @@ mod tests {
             let news = reads(&mut peers, (s, s), lives);
             assert_eq!((news.still, news.died), (Vec::new(), s == 5), "second {s}");
         }
+    }
+
+    #[test]
+    fn a_life_that_was_lost_is_missed_until_another_of_its_role_comes_and_a_farewell_is_not() {
+        let mut peers = peers();
+        let lives = |s: i64| {
+            let lost = life("lost", s.min(3), s < 11);
+            let gone = life("gone", s, s < 5);
+            let mut all = vec![lost, gone, life("stays", s, true)];
+            all.extend((s >= 20).then(|| life("new", s, true)));
+            all
+        };
+        reads(&mut peers, (0, 10), lives);
+        assert!(peers.lost().is_empty(), "standing still is not lost yet, and a farewell is no loss");
+        reads(&mut peers, (11, 19), lives);
+        assert_eq!(peers.lost(), ["serve"]);
+        reads(&mut peers, (20, 20), lives);
+        assert!(peers.lost().is_empty(), "another took its place");
     }
 
     proptest::proptest! {

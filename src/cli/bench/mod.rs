@@ -18,6 +18,7 @@ use serde::Serialize;
 use super::client::Error;
 use super::table;
 use load::Load;
+pub(super) use load::launch;
 use place::Place;
 
 /// What to measure.

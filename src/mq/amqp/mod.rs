@@ -5,6 +5,7 @@
 
 mod address;
 mod consumer;
+mod forget;
 mod link;
 mod outlet;
 mod readers;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
 
 pub use address::Address;
+pub(super) use forget::forget;
 
 use super::{Announce, Line, Names, Nudge, Parts, Queue, Topic};
 use crate::config::{self, ms};
