@@ -111,7 +111,7 @@ act: skip;
   :: plan==leave -> goto idle
   :: plan==dopark -> d_step { if :: MINE -> owner=0 :: else fi }; goto idle
   :: plan==docomplete ->
-       d_step { if :: epoch==e && NOT_ENDED && (!ENDGUARD || (st==awaiting && !cancel)) -> st=complete; ends++; owner=0 :: else fi };
+       d_step { if :: epoch==e && NOT_ENDED && (!ENDGUARD || (st==awaiting && !cancel)) -> assert(!cancel); st=complete; ends++; owner=0 :: else fi };
        goto idle
   :: plan==dobegin ->
        if :: UNDOFIRST -> d_step { if :: MINE && st==awaiting -> st=undoing :: else -> plan=leave fi } :: else fi;
