@@ -25,8 +25,8 @@ use crate::supervision::TRIPS;
 const SOON: Duration = Duration::from_secs(60);
 /// Every kind of actor that runs as long as the process. A new kind must be entered here, and in the table of
 /// `docs/ARCHITECTURE.md`.
-const PERMANENT: [&str; 9] =
-    ["agents", "clock", "database", "km", "monitor", "node", "pinger", "registry", "worker"];
+const PERMANENT: [&str; 10] =
+    ["agents", "clock", "database", "janitor", "km", "monitor", "node", "pinger", "registry", "worker"];
 
 struct Site {
     house: House,

@@ -11,6 +11,7 @@ mod follow;
 mod guest;
 pub mod jobs;
 mod keys;
+mod obligations;
 mod pauses;
 mod process;
 mod restored;
@@ -64,6 +65,8 @@ enum Command {
     Schedules(schedules::Args),
     /// Hold kinds of jobs, or those of an account, and let them go again
     Pauses(pauses::Args),
+    /// Show what is looked for at clouds after jobs ended, and what was found
+    Obligations(obligations::Args),
     /// Look at servers, start, stop, pause and terminate them
     Servers(servers::Args),
     /// Look at guests' agents and run commands through them
@@ -103,6 +106,7 @@ pub fn main() -> ExitCode {
         Command::Jobs(args) => client_main(async |out| jobs::run(&args, out).await),
         Command::Schedules(args) => client_main(async |out| schedules::run(&args, out).await),
         Command::Pauses(args) => client_main(async |out| pauses::run(&args, out).await),
+        Command::Obligations(args) => client_main(async |out| obligations::run(&args, out).await),
         Command::Servers(args) => client_main(async |out| servers::run(&args, out).await),
         Command::Agents(args) => client_main(async |out| agents::run(&args, out).await),
         Command::Actors(args) => client_main(async |out| process::actors(&args, out).await),

@@ -35,6 +35,8 @@ mod guest;
 mod harness;
 #[cfg(test)]
 mod idempotency;
+#[cfg(test)]
+mod janitor;
 #[cfg(all(test, feature = "mysql"))]
 mod mariadb;
 #[cfg(test)]

@@ -13,14 +13,14 @@ use super::answer::Answer;
 use super::door;
 use super::facets::{Facets, FacetsPart, counted};
 use super::jobs as lists;
-use super::show::{Card, JobLive, Row, RowPart};
+use super::show::{self, Card, JobLive, Row, RowPart};
 use crate::access::{Action, Resource, Verb};
 use crate::model::{JobId, JobUid, Micros};
 use crate::ops::Health;
 use crate::ops::mode::modes;
 use crate::store::provisioning::job::{self, Job, JobRow};
 use crate::store::provisioning::search::{self, Search};
-use crate::store::provisioning::{catalog, view};
+use crate::store::provisioning::{catalog, obligation, view};
 use crate::store::{self, Store};
 use crate::web::live::{Gone, Line, Woken};
 use crate::web::rest::{Problem, jobs as api};
@@ -85,8 +85,17 @@ async fn follow(
 ) -> Result<(), Gone> {
     let mut sent: Option<(i64, usize)> = None;
     loop {
-        let read = store.read(move |c| Ok((job::history(c, uid)?, view::now(c)?))).await;
-        if let Ok((Some(history), now)) = read {
+        let read = store.read(move |c| {
+            let history = job::history(c, uid)?;
+            let owed = match &history {
+                Some(history) if history.job.ended_at.is_some() => {
+                    obligation::list(c, history.job.customer, &show::owed_by(uid))?
+                }
+                _ => Vec::new(),
+            };
+            Ok((history, owed, view::now(c)?))
+        });
+        if let Ok((Some(history), owed, now)) = read.await {
             // Evidence may come without a change of the job's own row.
             let mark = (history.job.version, history.evidence.len());
             let ended = history.job.ended_at.is_some();
@@ -94,7 +103,7 @@ async fn follow(
                 let job = &history.job;
                 let html = match small {
                     true => rendered(Card { job: Row::of(job, now) }.render()),
-                    false => rendered(JobLive::of(&history, now).render()),
+                    false => rendered(JobLive::of(&history, &owed, now).render()),
                 };
                 let data = json!({ "now": now.millis(), "id": job.id, "version": mark.0, "html": html,
                                    "ended": ended, "legal": acts::legal(job) });

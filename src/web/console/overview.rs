@@ -17,6 +17,7 @@ use crate::ops::mode::{self, Mode};
 use crate::ops::{PartState, Recovery, State as PartWord};
 use crate::store::provisioning::figures::{Holder, Timed};
 use crate::store::provisioning::job::{Job, JobRow};
+use crate::store::provisioning::obligation::ObligationRow;
 use crate::web::rest::Problem;
 use crate::web::stale::unreadable;
 use crate::web::{Fault, State};
@@ -197,6 +198,7 @@ fn needs(found: &Found, now: Micros) -> Vec<Need> {
             }
         })
         .collect();
+    needs.extend(found.left.iter().map(|left| left_behind(left, now)));
     let day = now.minus(DAY);
     let failed: Vec<&Timed> = found
         .newest
@@ -220,6 +222,30 @@ fn needs(found: &Found, now: Micros) -> Vec<Need> {
         });
     }
     needs
+}
+
+/// Something at a cloud that nobody owns and that is not taken back by itself.
+fn left_behind(left: &ObligationRow, now: Micros) -> Need {
+    let found: Vec<serde_json::Value> = serde_json::from_str(&left.found).unwrap_or_default();
+    let word = |one: &serde_json::Value, field: &str| {
+        one.get(field).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
+    };
+    let first = found.iter().find(|one| word(one, "fate") == "needs-you");
+    let text = first.map_or_else(
+        || "what may have been left behind cannot be looked for".to_owned(),
+        |one| format!("{} {}: {}", word(one, "resource"), word(one, "state"), word(one, "text")),
+    );
+    let since = Micros(left.looked_at.unwrap_or(left.made_at));
+    Need {
+        icon: "warn",
+        hue: "c-doubt",
+        kind: "left behind",
+        text: words::plain(&text),
+        href: "/api/v1/obligations?state=needs-you".to_owned(),
+        link: format!("account {}", left.account),
+        since: words::took(now.since(since)),
+        since_ms: since.millis().to_string(),
+    }
 }
 
 fn part_of(part: &PartState, now: Micros) -> Part {

@@ -8,6 +8,7 @@ mod fields;
 pub(super) mod jobs;
 pub(super) mod launch;
 pub(super) mod lists;
+mod obligations;
 mod openapi;
 mod pauses;
 mod problem;
@@ -61,6 +62,8 @@ const ROUTES: &[Line] = &[
     ("GET", "/pauses", |route| route.to(pauses::list)),
     ("POST", "/pauses", |route| route.to(pauses::add)),
     ("DELETE", "/pauses/{id}", |route| route.to(pauses::remove)),
+    // --- what jobs may have left behind
+    ("GET", "/obligations", |route| route.to(obligations::list)),
     // --- servers and their agents
     ("GET", "/servers", |route| route.to(lists::servers)),
     ("GET", "/servers/{id}", |route| route.to(things::server)),
