@@ -14,8 +14,8 @@ use crate::jobs::machine::Limits as JobLimits;
 use crate::jobs::ports::{Ask, Keys, Leased, Liveness, NoLease, Ports};
 use crate::jobs::{Changes, JobActor, Spec as JobSpec, SqlStore, SystemClock, launch_tag};
 use crate::model::{
-    Boot, DataCenterId, ErrorClass, ImageId, JobId, JobParams, JobState, JobUid, LaunchParams, ProductId,
-    RegionId, ServerStatus, Uid,
+    Boot, DataCenterId, ErrorClass, Generation, ImageId, JobId, JobParams, JobState, JobUid, LaunchParams,
+    ProductId, RegionId, ServerStatus, Uid,
 };
 use crate::monitor::{CloudLook, Monitor};
 use crate::mq::{Announce, Embedded};
@@ -170,6 +170,7 @@ impl House {
             clouds: self.clouds(),
             liveness: Arc::new(Alive),
             boot,
+            generation: Generation(0),
             install: Arc::clone(&self.install),
             ring: Arc::clone(&self.ring),
             limits: JobLimits {
