@@ -22,7 +22,7 @@ const SOON: Duration = Duration::from_secs(120);
 /// Clients that submit at the same time: more than a process works on at once (1024).
 const CLIENTS: usize = 1300;
 /// Submits of each.
-const EACH: usize = 2;
+const EACH: usize = 1;
 /// Stack of a client's thread.
 const STACK: usize = 256 * 1024;
 

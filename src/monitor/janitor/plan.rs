@@ -333,7 +333,7 @@ pub(super) mod tests {
             let found = fate(&row, &facts, &running, TokenClass::T);
             match state {
                 JobState::Failed | JobState::Cancelled | JobState::Unresolved => {
-                    assert_eq!(found, take, "{state}")
+                    assert_eq!(found, take, "{state}");
                 }
                 JobState::Complete => assert!(matches!(found, Fate::Report(_)), "{found:?}"),
                 _ => assert_eq!(found, Fate::Open(JobId(17)), "{state}: an open job adopts by itself"),
