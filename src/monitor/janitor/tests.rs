@@ -170,6 +170,7 @@ impl House {
             clouds: self.clouds(),
             liveness: Arc::new(Alive),
             boot,
+            generation: crate::model::Generation(0),
             install: Arc::clone(&self.install),
             ring: Arc::clone(&self.ring),
             limits: JobLimits {
