@@ -18,7 +18,7 @@ mod directory;
 mod error;
 mod handshake;
 mod hub;
-mod machine;
+pub(crate) mod machine;
 mod session;
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,8 @@
 //! This room never does I/O and knows no database, socket or actor. Whoever needs a word of the domain finds it
 //! here with one meaning: *tenant* is [`CustomerId`], *fence* is [`Epoch`].
 
+#[cfg(test)]
+pub(crate) mod dice;
 mod id;
 mod kind;
 mod nearest;

@@ -12,7 +12,7 @@ use crate::ops::failpoint::{Fault, sabotaged};
 use crate::store::provisioning::node::Node;
 
 /// Stop-watches over the beats of other lives.
-pub(super) struct Peers {
+pub(crate) struct Peers {
     me: String,
     /// L: so long a beat must stand still.
     still: i64,
@@ -39,26 +39,26 @@ struct Seen {
 
 /// A life that stood still for too long.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Still {
+pub(crate) struct Still {
     /// Its boot.
-    pub(super) boot: String,
+    pub(crate) boot: String,
     /// Its role, for the log.
-    pub(super) role: String,
+    pub(crate) role: String,
     /// The beat it stands at; the declaration names it, so that a life that moved after all is spared.
-    pub(super) beat: i64,
+    pub(crate) beat: i64,
 }
 
 /// What a read of all lives means.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct News {
+pub(crate) struct News {
     /// To be declared dead.
-    pub(super) still: Vec<Still>,
+    pub(crate) still: Vec<Still>,
     /// Whether somebody else declared lives dead since the read before.
-    pub(super) died: bool,
+    pub(crate) died: bool,
 }
 
 impl Peers {
-    pub(super) fn new(me: Boot, still: Duration, every: Duration) -> Self {
+    pub(crate) fn new(me: Boot, still: Duration, every: Duration) -> Self {
         let micros = |d: Duration| i64::try_from(d.as_micros()).unwrap_or(i64::MAX);
         Self {
             me: me.to_string(),
@@ -73,7 +73,7 @@ impl Peers {
     }
 
     /// Takes in a read that was sent and ended at these points of boot time, in microseconds.
-    pub(super) fn read(&mut self, lives: &[Node], (sent, ended): (i64, i64)) -> News {
+    pub(crate) fn read(&mut self, lives: &[Node], (sent, ended): (i64, i64)) -> News {
         let in_time = self.last.is_some_and(|last| ended.saturating_sub(last) <= self.late);
         self.last = Some(ended);
         if !in_time {
@@ -105,7 +105,7 @@ impl Peers {
     }
 
     /// A read failed: nothing is known about the time since the one before.
-    pub(super) fn failed(&mut self) {
+    pub(crate) fn failed(&mut self) {
         self.last = None;
     }
 
