@@ -7,7 +7,7 @@ use super::Error;
 use super::adapters::{KmKeys, Sessions};
 use super::base::Base;
 use crate::agents::{self, Agents};
-use crate::cloud::{Clouds, Provider};
+use crate::cloud::{Clouds, Provider, Watched};
 use crate::config::ms;
 use crate::crypto::pki::{Authority, Identity};
 use crate::crypto::{Key, KeyRing};
@@ -17,7 +17,7 @@ use crate::jobs::{self, SqlStore};
 use crate::km::Km;
 use crate::monitor::{CloudLook, Janitor, Monitor, janitor};
 use crate::mq::{self, Queue};
-use crate::pinger::{self, Guests, Pinger};
+use crate::pinger::{self, Guests, Pinger, Spill};
 use crate::registry::{self, Registry, RegistryActor, Running};
 use crate::store::Store;
 use crate::store::provisioning::seed;
@@ -67,10 +67,11 @@ fn rows(base: &Base, queue: &Arc<dyn Queue>) -> Arc<SqlStore> {
     ))
 }
 
-/// The drivers of every cloud.
-fn clouds(cloud: &Arc<dyn Provider>) -> Clouds {
+/// The drivers of every cloud, each watched for its silence.
+fn clouds(base: &Base, cloud: &Arc<dyn Provider>) -> Clouds {
     let mut clouds = Clouds::new();
-    clouds.insert(seed::CLOUD, Arc::clone(cloud));
+    let watched = Watched::new(Arc::clone(cloud), base.answering.clone());
+    clouds.insert(seed::CLOUD, Arc::new(watched));
     clouds
 }
 
@@ -83,9 +84,10 @@ pub(super) fn registry(base: &Base, queue: &Arc<dyn Queue>, tools: Tools) -> Reg
         store: rows(base, queue),
         queue: Arc::clone(queue),
         keys: Arc::new(KmKeys(tools.km)),
-        clouds: clouds(&tools.cloud),
+        clouds: clouds(base, &tools.cloud),
         liveness: Arc::new(base.beat.clone()),
         boot: base.boot,
+        generation: base.generation,
         install: tools.install,
         ring: tools.ring,
         limits: Limits {
@@ -129,7 +131,7 @@ pub(super) fn monitor(base: &Base, queue: &Arc<dyn Queue>, (km, cloud): (Km, &Ar
     let look = CloudLook {
         store: rows(base, queue),
         keys: Arc::new(KmKeys(km)),
-        clouds: clouds(cloud),
+        clouds: clouds(base, cloud),
         clock: Arc::new(base.clock.clone()),
         first: ms(settings.first_ms),
         most: ms(settings.most_ms),
@@ -148,7 +150,7 @@ pub(super) fn janitor(base: &Base, queue: &Arc<dyn Queue>, (km, cloud): (Km, &Ar
         sequencer: base.sequencer.clone(),
         rows: rows(base, queue),
         keys: Arc::new(KmKeys(km)),
-        clouds: clouds(cloud),
+        clouds: clouds(base, cloud),
         clock: Arc::new(base.clock.clone()),
         queue: Arc::clone(queue),
         changes: base.changes.clone(),
@@ -214,6 +216,7 @@ pub(super) fn agents(
         authority,
         role,
         metrics: base.ops.metrics.clone(),
+        health: base.ops.health.clone(),
         limits: agents::Limits::default(),
     };
     let supervisor = &base.ops.supervisor;
@@ -232,6 +235,8 @@ pub(super) fn pinger(base: &Base, analytics: &Store, guests: Arc<dyn Guests>) {
         guests,
         provisioning: base.store.clone(),
         analytics: analytics.clone(),
+        spill: Spill::new(settings.spill),
+        health: base.ops.health.clone(),
         metrics: base.ops.metrics.clone(),
         boot: base.boot,
         every: ms(settings.every_ms),

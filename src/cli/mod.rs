@@ -11,14 +11,17 @@ mod follow;
 mod guest;
 pub mod jobs;
 mod keys;
+mod obligations;
 mod pauses;
 mod process;
+mod restored;
 mod role;
 mod schedules;
 mod servers;
 mod setup;
 mod simulated_cloud;
 pub mod table;
+pub mod verify;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -62,6 +65,8 @@ enum Command {
     Schedules(schedules::Args),
     /// Hold kinds of jobs, or those of an account, and let them go again
     Pauses(pauses::Args),
+    /// Show what is looked for at clouds after jobs ended, and what was found
+    Obligations(obligations::Args),
     /// Look at servers, start, stop, pause and terminate them
     Servers(servers::Args),
     /// Look at guests' agents and run commands through them
@@ -76,6 +81,8 @@ enum Command {
     Db(db::Args),
     /// Measure this program on this machine, beside the machine's own limits
     Bench(bench::Args),
+    /// Prove that no accepted job is lost or done twice
+    VerifyCrash(verify::Args),
     /// Run the guest's agent
     Agent(agent::Args),
     /// Carry out one command; started by the agent only
@@ -99,13 +106,15 @@ pub fn main() -> ExitCode {
         Command::Jobs(args) => client_main(async |out| jobs::run(&args, out).await),
         Command::Schedules(args) => client_main(async |out| schedules::run(&args, out).await),
         Command::Pauses(args) => client_main(async |out| pauses::run(&args, out).await),
+        Command::Obligations(args) => client_main(async |out| obligations::run(&args, out).await),
         Command::Servers(args) => client_main(async |out| servers::run(&args, out).await),
         Command::Agents(args) => client_main(async |out| agents::run(&args, out).await),
         Command::Actors(args) => client_main(async |out| process::actors(&args, out).await),
         Command::Health(args) => client_main(async |out| process::health(&args, out).await),
         Command::Config(args) => client_main(async |out| config::run(&args, out)),
-        Command::Db(args) => client_main(async |out| db::run(&args, out)),
+        Command::Db(args) => client_main(async |out| db::run(&args, out).await),
         Command::Bench(args) => client_main(async |out| bench::run(&args, out).await),
+        Command::VerifyCrash(args) => client_main(async |out| verify::run(&args, out).await),
         Command::Agent(args) => agent::main(args),
         Command::AgentShim(args) => agent::shim_main(&args),
     }

@@ -224,11 +224,13 @@ pub struct Pinger {
     pub every_ms: u64,
     /// Longest wait for one answer.
     pub limit_ms: u64,
+    /// Points kept in memory while the analytics database is away; the oldest of more are lost and counted.
+    pub spill: usize,
 }
 
 impl Default for Pinger {
     fn default() -> Self {
-        Self { every_ms: 5000, limit_ms: 2000 }
+        Self { every_ms: 5000, limit_ms: 2000, spill: 100_000 }
     }
 }
 
@@ -255,6 +257,22 @@ pub struct Simulated {
     pub quiet_ms: Option<u64>,
     /// Loses the answer to the first create and carries it out so many milliseconds later.
     pub land_late_ms: Option<u64>,
+    /// Where the chance of the faults below begins.
+    pub fault_seed: u64,
+    /// Of a hundred calls that change something, so many are done and their answer is lost.
+    pub lose_percent: u8,
+    /// So many are not done, and the caller does not learn it.
+    pub fail_percent: u8,
+    /// So many lose their answer at once and are done `late_ms` later.
+    pub late_percent: u8,
+    /// How much later, in milliseconds.
+    pub late_ms: u64,
+    /// Of a hundred launches, so many are not shown by looks for `hide_ms`.
+    pub hide_percent: u8,
+    /// For how long, in milliseconds.
+    pub hide_ms: u64,
+    /// Of a hundred starts, stops and pauses, so many are accepted and never done.
+    pub forget_percent: u8,
 }
 
 impl Default for Simulated {
@@ -269,6 +287,14 @@ impl Default for Simulated {
             lose_answers: 0,
             quiet_ms: None,
             land_late_ms: None,
+            fault_seed: 0,
+            lose_percent: 0,
+            fail_percent: 0,
+            late_percent: 0,
+            late_ms: 1000,
+            hide_percent: 0,
+            hide_ms: 1000,
+            forget_percent: 0,
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::store::provisioning::sequence::{Sequence, Sequencer};
 use crate::store::provisioning::server::{self, ServerRow};
 use crate::store::provisioning::transition::{self, Close, Opened, Then};
 use crate::store::{AnyConnection, Error, Store};
+use crate::wire::CommandId;
 
 /// The system's clock.
 pub struct SystemClock;
@@ -110,6 +111,11 @@ fn news_of(change: &Change) -> [Option<Nudge>; 2] {
             Close { then: Then::Await(watch), .. } => [Some(Nudge::Watch(watch.kind, watch.uid)), None],
             Close { then: Then::Go, .. } => [None, None],
         },
+        // Whoever holds the session with the guest reads the row.
+        Change::Withdraw { command, .. } => {
+            let command: Option<CommandId> = command.parse().ok();
+            [command.map(|command| Nudge::Guest(command.server())), None]
+        }
         _ => [None, None],
     }
 }
@@ -168,7 +174,7 @@ fn place(c: &mut AnyConnection, id: AccountId, within: Option<RegionId>) -> Quer
     Ok(name.map(|region| Place { account_number, credential, cloud: CloudId(cloud), region }))
 }
 
-fn apply(c: &mut AnyConnection, boot: Boot, change: &Change) -> QueryResult<Applied> {
+pub(crate) fn apply(c: &mut AnyConnection, boot: Boot, change: &Change) -> QueryResult<Applied> {
     let done = |stored: bool| if stored { Applied::Done } else { Applied::Fenced };
     match change {
         Change::Claim { claim, open } => {

@@ -53,5 +53,6 @@ pub fn by_word(
         server,
         seen,
         obligation,
+        cancel_known: false,
     })
 }

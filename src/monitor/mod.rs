@@ -7,6 +7,8 @@
 pub mod janitor;
 mod judge;
 mod reach;
+#[cfg(test)]
+mod tests;
 
 pub use janitor::Janitor;
 pub use judge::{Age, judge};
@@ -19,14 +21,13 @@ use tokio::sync::Notify;
 
 use self::reach::{Line, Reach, Wanted};
 use crate::cloud::Clouds;
-use crate::jobs::ports::{Clock, JobStore, Keys};
+use crate::jobs::ports::{Clock, JobStore, Keys, within};
 use crate::jobs::steps::{Effect, step_of};
 use crate::jobs::watching::{Look, Sight, Watcher};
 use crate::model::{AccountId, AttemptUid, JobParams, Micros, RegionId, ServerStatus, WatchKind};
 use crate::mq::Topic;
 use crate::store::provisioning::job::Job;
 use crate::store::provisioning::watch::Watch;
-use crate::supervision::limited;
 
 /// The monitor's actor.
 pub type Monitor = Watcher<CloudLook>;
@@ -72,8 +73,9 @@ impl Look for CloudLook {
                 }
             }
             tokio::select! {
-                () = self.clock.sleep(pause) => {}
+                biased;
                 () = news.notified() => {}
+                () = self.clock.sleep(pause) => {}
             }
             pause = (pause * 2).min(self.most);
         }
@@ -101,16 +103,18 @@ impl CloudLook {
                 region,
                 purpose: "watch",
             };
-            let reach = Reach { store: &*self.store, keys: &*self.keys, clouds: &self.clouds };
+            let reach =
+                Reach { store: &*self.store, keys: &*self.keys, clouds: &self.clouds, clock: &*self.clock };
             *line = Some((reach.at(ask, self.call_limit).await?, now));
         }
         let Some((line, _)) = line else { return Ok(None) };
         let provider = &line.provider;
         let context = line.context();
-        // Whatever the driver makes of the limit: a look that never ends would hold up the watch for ever.
-        let seen = limited(self.call_limit, provider.machine(&context, &watch.target)).await;
-        let seen = seen.map_err(|late| late.to_string())?.map_err(|e| e.to_string())?;
+        // What a look shows counts by when it was asked, however late the answer comes.
         let age = self.clock.now().since(watch.made_at);
+        // Whatever the driver makes of the limit: a look that never ends would hold up the watch for ever.
+        let seen = within(&*self.clock, self.call_limit, provider.machine(&context, &watch.target)).await;
+        let seen = seen.map_err(|late| late.to_string())?.map_err(|e| e.to_string())?;
         let moves = matches!(step_of(job.params.kind()).effect, Effect::Move(to) if to.can_be_taken_back());
         Ok(judge(&watch.target, expected, seen.as_ref(), Age::of(age, provider.capabilities(), moves)))
     }

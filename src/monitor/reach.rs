@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cloud::{CallContext, Clouds, Credential, Provider};
-use crate::jobs::ports::{Ask, JobStore, Keys, Leased, NoLease, Place};
+use crate::jobs::ports::{Ask, Clock, JobStore, Keys, Leased, NoLease, Place, within};
 use crate::model::{AccountId, AttemptUid, CustomerId, JobUid, RegionId};
-use crate::supervision::limited;
 
 /// For whom and what for.
 pub(super) struct Wanted {
@@ -24,6 +23,7 @@ pub(super) struct Reach<'a> {
     pub(super) store: &'a dyn JobStore,
     pub(super) keys: &'a dyn Keys,
     pub(super) clouds: &'a Clouds,
+    pub(super) clock: &'a dyn Clock,
 }
 
 /// All that a look needs.
@@ -61,7 +61,7 @@ impl Reach<'_> {
             credential: place.credential.clone(),
             purpose: wanted.purpose.to_owned(),
         };
-        let leased = limited(limit, self.keys.lease(ask)).await;
+        let leased = within(self.clock, limit, self.keys.lease(ask)).await;
         let lease = leased.map_err(|late| format!("key manager: {late}"))?.map_err(|e| match e {
             NoLease::Later(cause) => format!("key manager: {cause}"),
             NoLease::Denied(cause) => format!("key manager denied the credential: {cause}"),

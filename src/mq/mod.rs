@@ -21,7 +21,7 @@ pub use embedded::Embedded;
 pub use envelope::{
     Content, Envelope, Head, LARGEST, Refused, SCHEMA, Said, WatchBody, decode, decode_dated,
 };
-pub use open::{Error, Parts, Told, open};
+pub use open::{Error, Parts, Told, forget, open};
 pub use topology::{Line, Names};
 
 use tokio::sync::mpsc;

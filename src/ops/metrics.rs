@@ -101,6 +101,8 @@ struct Families {
     agents_connected: Gauge,
     agent_commands: Family<Outcome, Counter>,
     heartbeats: Family<Outcome, Counter>,
+    points_spilled: Gauge,
+    points_lost: Counter,
     actor_restarts: Family<Kind, Counter>,
     actor_panics: Family<Kind, Counter>,
     open_jobs: Family<StateOnly, Gauge>,
@@ -183,6 +185,16 @@ impl Metrics {
     /// A heartbeat came, or did not.
     pub fn heartbeat(&self, outcome: &'static str) {
         self.families().heartbeats.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// So many points of guests wait because their database is away.
+    pub fn points_spilled(&self, count: usize) {
+        self.families().points_spilled.set(level(count));
+    }
+
+    /// So many points of guests are lost.
+    pub fn points_lost(&self, count: usize) {
+        self.families().points_lost.inc_by(count as u64);
     }
 
     /// An actor was restarted.
@@ -275,6 +287,8 @@ impl Families {
             agents_connected: Gauge::default(),
             agent_commands: Family::default(),
             heartbeats: Family::default(),
+            points_spilled: Gauge::default(),
+            points_lost: Counter::default(),
             actor_restarts: Family::default(),
             actor_panics: Family::default(),
             open_jobs: Family::default(),
@@ -317,6 +331,9 @@ impl Families {
         to.register("agents_connected", "Guests connected now", self.agents_connected.clone());
         to.register("agent_commands", "Commands to guests, by outcome", self.agent_commands.clone());
         to.register("heartbeats", "Heartbeats of guests, by outcome", self.heartbeats.clone());
+        let spilled = self.points_spilled.clone();
+        to.register("analytics_spilled", "Points of guests that wait for a database that is away", spilled);
+        to.register("analytics_lost", "Points of guests pushed out of memory", self.points_lost.clone());
         to.register("actor_restarts", "Actors started anew after a failure", self.actor_restarts.clone());
         to.register("actor_panics", "Actors that panicked", self.actor_panics.clone());
     }

@@ -193,6 +193,20 @@ impl Manager {
         Ok(())
     }
 
+    /// Takes the database away from its server, with everything in it. A file is its owner's to remove.
+    ///
+    /// # Errors
+    /// [`Error::Connect`] with what the server reports.
+    pub fn discard(&self) -> Result<(), Error> {
+        #[cfg(feature = "mysql")]
+        if let Target::Server { name, .. } = &self.target {
+            let url = self.target.with_database("information_schema").url(self.password()?.as_ref());
+            let order = format!("DROP DATABASE IF EXISTS `{name}`");
+            return self.open_server(&url)?.batch_execute(&order).map_err(no_connection);
+        }
+        Ok(())
+    }
+
     #[cfg(feature = "mysql")]
     #[expect(clippy::unused_self, reason = "the session's settings are the manager's business")]
     fn open_server(&self, url: &Secret) -> Result<AnyConnection, Error> {

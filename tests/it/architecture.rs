@@ -14,7 +14,7 @@ const LEVELS: &[&[&str]] = &[
     &["jobs"],
     &["monitor", "worker", "pinger"],
     &["registry"],
-    &["web"],
+    &["web", "sim"],
     &["boot", "cli"],
 ];
 
@@ -438,7 +438,7 @@ fn every_write_to_a_job_names_its_epoch() {
             );
         }
     }
-    for known in ["take", "take_over", "end", "quarantine", "cancel_asked"] {
+    for known in ["guard", "take_over", "end", "quarantine", "cancel_asked"] {
         assert!(seen.contains(known), "the test no longer sees that {known} writes jobs: {seen:?}");
     }
 }

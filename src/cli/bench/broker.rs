@@ -1,4 +1,4 @@
-//! What the broker gives by itself, and taking back what a measurement left there.
+//! What the broker gives by itself.
 
 use std::time::Duration;
 
@@ -30,19 +30,7 @@ pub(super) async fn rates(settings: &config::Queue, span: Duration) -> Result<Ra
     Ok(Rates { one, many })
 }
 
-/// Deletes every name of these settings' prefix.
-#[cfg(feature = "amqp")]
-pub(super) async fn forget(settings: &config::Queue) -> Result<(), Error> {
-    let outcome = crate::mq::amqp::forget(settings).await;
-    outcome.map_err(|text| Error::Usage(format!("names {}.* stay on the broker: {text}", settings.prefix)))
-}
-
 #[cfg(not(feature = "amqp"))]
 pub(super) async fn rates(_: &config::Queue, _: Duration) -> Result<Rates, Error> {
     Err(Error::Usage("this build has no RabbitMQ; build with --features amqp".to_owned()))
-}
-
-#[cfg(not(feature = "amqp"))]
-pub(super) async fn forget(_: &config::Queue) -> Result<(), Error> {
-    Ok(())
 }

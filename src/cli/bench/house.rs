@@ -276,7 +276,8 @@ impl House {
         for process in self.nodes.iter_mut().chain(self.others.iter_mut().rev()) {
             process.stop().await?;
         }
-        super::broker::forget(&self.schema.queue()).await
+        let forgotten = crate::mq::forget(&self.schema.queue()).await;
+        forgotten.map_err(|e| Error::Usage(Chain(&e).to_string()))
     }
 }
 

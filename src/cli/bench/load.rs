@@ -19,7 +19,7 @@ pub(super) struct Load {
 }
 
 /// A launch of the first of everything that the embedded cloud offers.
-pub(super) fn launch(name: &str) -> Value {
+pub(in crate::cli) fn launch(name: &str) -> Value {
     let center = CATALOGUE.regions.first().and_then(|region| region.data_centers.first());
     json!({ "kind": "launch-server", "params": {
         "name": name,

@@ -26,6 +26,7 @@ use std::time::Duration;
 use super::client::Error;
 use figures::{Figures, Machine, Run, medians};
 use house::{House, Schema, Services};
+pub(super) use load::launch;
 use load::{Load, When};
 use place::{Place, Site};
 

@@ -16,21 +16,21 @@ use crate::jobs::ports::{
 };
 use crate::jobs::{Changes, SqlStore};
 use crate::model::{
-    AccountId, Boot, CommandParams, CustomerId, DataCenterId, ErrorClass, ImageId, JobId, JobKind, JobParams,
-    JobUid, LaunchParams, NoopParams, ProductId, RegionId, ServerId, ServerParams, ServerStatus,
-    TakeBackParams, Uid,
+    AccountId, Boot, CommandParams, CustomerId, DataCenterId, Epoch, ErrorClass, Generation, ImageId, JobId,
+    JobKind, JobParams, JobState, JobUid, LaunchParams, Micros, NoopParams, ProductId, RegionId, ServerId,
+    ServerParams, ServerStatus, TakeBackParams, Uid,
 };
 use crate::mq::{Announce, Nudge, Queue, Topic};
 use crate::ops::Metrics;
 use crate::store::provisioning::accept::{self, Entry, Submit};
-use crate::store::provisioning::job::History;
+use crate::store::provisioning::job::{History, Job};
 use crate::store::provisioning::sequence::{Sequence, Sequencer};
 use crate::store::provisioning::server::{self, ServerRow};
 use crate::store::provisioning::{agent, node, seed, transition};
 use crate::store::testing::Bed;
 use crate::store::{self, PROVISIONING, Settings, Store};
 
-pub(super) const REGION: RegionId = RegionId(1000);
+pub(crate) const REGION: RegionId = RegionId(1000);
 
 pub(super) struct World {
     pub(super) store: Store,
@@ -170,7 +170,7 @@ impl World {
             .write(move |c| {
                 node::register(c, boot, "test")?;
                 node::only_i_live(c, boot)?;
-                transition::take_over(c, boot, 100)
+                transition::take_over(c, boot, Generation(1), 100)
             })
             .await
             .expect("a life");
@@ -192,6 +192,7 @@ impl World {
             clouds,
             liveness: Arc::new(Alive),
             boot,
+            generation: Generation(1),
             install: Arc::clone(&self.install),
             ring: Arc::clone(&self.ring),
             limits: Limits::default(),
@@ -218,7 +219,7 @@ impl World {
             customer: seed::CUSTOMER,
             job: JobUid::random(),
             token_hash: format!("{id}"),
-            token_expires: crate::model::Micros(0),
+            token_expires: Micros(0),
         };
         let binding = agent::Enrolled {
             id: crate::model::AgentId(id),
@@ -228,7 +229,7 @@ impl World {
             platform: "linux".into(),
             instance: None,
             serial: "1".into(),
-            expires_at: crate::model::Micros(i64::MAX),
+            expires_at: Micros(i64::MAX),
         };
         self.store
             .write(move |c| {
@@ -292,7 +293,43 @@ impl World {
     }
 }
 
-pub(super) fn server_row(id: i64, shown: &crate::cloud::Machine) -> ServerRow {
+/// A job of which nothing but its row exists, just accepted.
+pub(crate) fn alone(params: JobParams) -> History {
+    let job = Job {
+        uid: JobUid::random(),
+        id: JobId(1),
+        customer: seed::CUSTOMER,
+        account: seed::ACCOUNT,
+        person: seed::ADMIN,
+        access_key: "AK".into(),
+        request: String::new(),
+        server: params.server(),
+        params,
+        description: String::new(),
+        state: JobState::Queued,
+        epoch: Epoch(0),
+        owner: None,
+        try_no: 1,
+        crashes: 0,
+        undo_begun: false,
+        cancel_by: None,
+        due_at: None,
+        why_code: String::new(),
+        why: String::new(),
+        resource: None,
+        message: None,
+        priority: 0,
+        created_at: Micros(0),
+        claimed_at: None,
+        changed_at: Micros(0),
+        deadline: Micros(i64::MAX),
+        ended_at: None,
+        version: 1,
+    };
+    History { job, attempts: Vec::new(), evidence: Vec::new(), watches: Vec::new() }
+}
+
+pub(crate) fn server_row(id: i64, shown: &crate::cloud::Machine) -> ServerRow {
     ServerRow {
         id,
         customer: seed::CUSTOMER.0,
@@ -338,7 +375,7 @@ fn take_back(id: i64) -> JobParams {
     })
 }
 
-fn params_of(kind: JobKind, server: ServerId) -> JobParams {
+pub(crate) fn params_of(kind: JobKind, server: ServerId) -> JobParams {
     let moved = ServerParams { server, reason: String::new() };
     match kind {
         JobKind::Noop => JobParams::Noop(NoopParams::default()),

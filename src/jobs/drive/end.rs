@@ -23,6 +23,7 @@ impl Driver<'_> {
             server: job.server.or_else(|| job.params.server()),
             seen: seen(history),
             obligation: self.obligation(history, promise, state),
+            cancel_known: job.cancel_by.is_some(),
         }
     }
 
@@ -32,8 +33,11 @@ impl Driver<'_> {
         let JobParams::LaunchServer(params) = &job.params else { return None };
         let step = step_of(job.params.kind());
         let promise = promise?;
-        let sent = history.attempts.iter().any(|a| a.step == step.name);
-        let sure = promise.class == TokenClass::K && state != JobState::Unresolved;
+        let creates = || history.attempts.iter().filter(|a| a.step == step.name);
+        let sent = creates().next().is_some();
+        // Its token is used up only by an answer: one that was waited out instead may land after all.
+        let waited = creates().any(|a| a.quiet_until.is_some());
+        let sure = promise.class == TokenClass::K && state != JobState::Unresolved && !waited;
         let now = self.ports.clock.now();
         (sent && !sure).then(|| Obligation {
             tag: request::tag(job.uid, step.name),

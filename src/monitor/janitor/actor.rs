@@ -97,7 +97,7 @@ impl Spec {
             match self.round().await {
                 Ok(needs) => ill = self.say(needs, ill),
                 Err(error) => {
-                    log::warn!("the janitor cannot read the rows, the next sweep tries again: {error}")
+                    log::warn!("the janitor cannot read the rows, the next sweep tries again: {error}");
                 }
             }
         }

@@ -67,7 +67,8 @@ impl Spec {
 
     /// Asks the cloud. In class N nothing carries a tag: what has the name and no tag is a candidate.
     pub(super) async fn look(&self, held: &ObligationRow) -> Result<Seen, String> {
-        let reach = Reach { store: &*self.rows, keys: &*self.keys, clouds: &self.clouds };
+        let reach =
+            Reach { store: &*self.rows, keys: &*self.keys, clouds: &self.clouds, clock: &*self.clock };
         let wanted = Wanted {
             job: held.job.parse().unwrap_or_else(|_no_job| JobUid::random()),
             attempt: AttemptUid::random(),

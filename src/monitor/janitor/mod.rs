@@ -12,6 +12,8 @@
 mod actor;
 mod look;
 mod plan;
+#[cfg(test)]
+mod plan_tests;
 mod sweep;
 #[cfg(test)]
 mod tests;

@@ -70,7 +70,8 @@ impl Spec {
     }
 
     async fn tagged(&self, held: &SweepRow) -> Result<Vec<Machine>, String> {
-        let reach = Reach { store: &*self.rows, keys: &*self.keys, clouds: &self.clouds };
+        let reach =
+            Reach { store: &*self.rows, keys: &*self.keys, clouds: &self.clouds, clock: &*self.clock };
         let wanted = Wanted {
             job: JobUid::random(),
             attempt: AttemptUid::random(),

@@ -1,12 +1,9 @@
-//! A broker by itself: how fast it confirms, and how to take back every name of a prefix. For measurements only; jobs
-//! never come near.
+//! A broker by itself: how fast it confirms. For measurements only; jobs never come near.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use lapin::options::{
-    ConfirmSelectOptions, ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions,
-};
+use lapin::options::{ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, PublisherConfirm};
 
@@ -14,8 +11,6 @@ use super::address::Address;
 use super::link::{text, within};
 use super::outlet::MANDATORY;
 use crate::config::{self, ms};
-use crate::model::Boot;
-use crate::mq::{Line, Names};
 
 /// Bytes of a message: about as many as a hint has.
 const SIZE: usize = 320;
@@ -91,22 +86,4 @@ async fn dialled(settings: &config::Queue) -> Result<(Connection, Channel), Stri
     let connection = address.dial("dispatcher gauge", limit).await?;
     let channel = within(limit, connection.create_channel()).await?;
     Ok((connection, channel))
-}
-
-/// Deletes the queues and exchanges of a prefix, with what is in them. Queues of nodes go with their connections.
-///
-/// # Errors
-/// What the broker says.
-pub async fn forget(settings: &config::Queue) -> Result<(), String> {
-    let limit = ms(settings.connect_ms);
-    let names = Names::new(&settings.prefix, Boot::random());
-    let (connection, channel) = dialled(settings).await?;
-    let shared = Line::ALL.into_iter().filter(|line| *line != Line::Node).map(|line| names.queue(line, 0));
-    for queue in shared.chain([names.dead()]) {
-        within(limit, channel.queue_delete(queue.into(), QueueDeleteOptions::default())).await?;
-    }
-    for exchange in [names.exchange(), names.dead()] {
-        within(limit, channel.exchange_delete(exchange.into(), ExchangeDeleteOptions::default())).await?;
-    }
-    within(limit, connection.close(200, "forgotten".into())).await
 }

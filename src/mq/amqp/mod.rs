@@ -5,6 +5,7 @@
 
 mod address;
 mod consumer;
+mod forget;
 mod gauge;
 mod link;
 mod outlet;
@@ -21,7 +22,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
 
 pub use address::Address;
-pub use gauge::{Gauge, forget};
+pub(super) use forget::forget;
+pub use gauge::Gauge;
 
 use super::{Announce, Line, Names, Nudge, Parts, Queue, Topic};
 use crate::config::{self, ms};

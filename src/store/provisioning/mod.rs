@@ -10,6 +10,7 @@ pub mod agent;
 pub mod audit;
 pub mod catalog;
 pub mod figures;
+pub mod generation;
 pub mod invariants;
 pub mod job;
 pub mod node;
@@ -29,6 +30,7 @@ pub mod tag_sweep;
 pub mod transition;
 pub mod view;
 pub mod watch;
+pub mod whole;
 
 use super::Error;
 

@@ -45,6 +45,7 @@ impl Later for NewWatches {
 
 /// A watch of one job, step and try.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))]
 pub struct Watch {
     /// Its name; a verdict decides only if it names an open watch.
     pub uid: WatchUid,

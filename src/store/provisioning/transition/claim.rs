@@ -4,18 +4,20 @@ use diesel::dsl::{exists, not};
 use diesel::prelude::*;
 
 use super::{Fence, call, hold};
-use crate::model::{Boot, JobState, Micros};
+use crate::model::{Boot, Epoch, Generation, JobState, Micros};
 use crate::ops::failpoint::{Fault, sabotaged};
 use crate::store::provisioning::job::Attempt;
 use crate::store::provisioning::node as lives;
-use crate::store::provisioning::schema::{job, node, watch};
+use crate::store::provisioning::schema::{attempt as attempts, job, node, watch};
 use crate::store::{AnyConnection, Prepared};
 
 /// What a claim saw and wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// The job and the epoch seen, which the claim raises by one.
+    /// The job and the epoch seen.
     pub seen: Fence,
+    /// The epoch from now on, above the one seen.
+    pub next: Epoch,
     /// The state seen.
     pub from: JobState,
     /// The state it goes on in.
@@ -26,27 +28,42 @@ pub struct Claim {
     pub crashes: i32,
 }
 
+/// How a claim ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Claimed {
+    /// By this item, now.
+    Now,
+    /// By this life, before: by this item, whose commit was unknown, or by an earlier one that came late.
+    Before,
+    /// Not at all.
+    No,
+}
+
 /// Becomes the owner of a job that has none, or whose owner is dead. A queued job that is paused is not claimed, unless
 /// its cancel was asked; it is put by until the pause is over.
 ///
 /// # Errors
 /// What the database reports.
 pub fn claim(connection: &mut AnyConnection, claim: &Claim) -> QueryResult<bool> {
-    if take(connection, claim, Cancelled::Too)? {
-        return Ok(true);
+    take(connection, claim).map(|claimed| claimed != Claimed::No)
+}
+
+fn take(connection: &mut AnyConnection, claim: &Claim) -> QueryResult<Claimed> {
+    if guard(connection, claim, Cancelled::Too)? {
+        return Ok(Claimed::Now);
     }
     // The commit of this very claim was unknown and it runs again: as wanted means it was mine.
     let mine = job::table
         .filter(job::uid.eq(claim.seen.job.to_string()))
-        .filter(job::epoch.eq(claim.seen.epoch.0 + 1))
+        .filter(job::epoch.eq(claim.next.0))
         .filter(job::owner.eq(claim.boot.to_string()));
     if !sabotaged(Fault::CasZeroLost) && diesel::select(exists(mine)).get_result(connection)? {
-        return Ok(true);
+        return Ok(Claimed::Before);
     }
     if claim.from == JobState::Queued {
         hold::hold(connection, claim.seen)?;
     }
-    Ok(false)
+    Ok(Claimed::No)
 }
 
 /// Whether a job is claimed whose cancel was asked.
@@ -57,11 +74,12 @@ enum Cancelled {
 }
 
 /// The guard of a claim.
-fn take(connection: &mut AnyConnection, claim: &Claim, cancelled: Cancelled) -> QueryResult<bool> {
+fn guard(connection: &mut AnyConnection, claim: &Claim, cancelled: Cancelled) -> QueryResult<bool> {
     debug_assert!(
         !claim.to.is_end() && claim.to != JobState::Queued && claim.to != JobState::Quarantined,
         "a claim leads to work: {claim:?}"
     );
+    debug_assert!(claim.next > claim.seen.epoch, "I2: {claim:?}");
     let now = connection.now()?.0;
     let boot = claim.boot.to_string();
     let dead = node::table.filter(node::state.eq(lives::DEAD)).select(node::boot.nullable());
@@ -75,7 +93,7 @@ fn take(connection: &mut AnyConnection, claim: &Claim, cancelled: Cancelled) -> 
         .filter(exists(i_live));
     let taken = (
         job::owner.eq(Some(&boot)),
-        job::epoch.eq(claim.seen.epoch.0 + 1),
+        job::epoch.eq(claim.next.0),
         job::state.eq(claim.to.as_str()),
         job::crashes.eq(claim.crashes),
         job::why_code.eq(""),
@@ -103,8 +121,10 @@ fn take(connection: &mut AnyConnection, claim: &Claim, cancelled: Cancelled) -> 
     Ok(rows == 1)
 }
 
-/// A claim and the attempt that begins the work, in one item. False when the claim stands and the attempt does not,
-/// because a cancel was asked; none when somebody else was faster.
+/// A claim and the attempt that begins the work, in one item.
+///
+/// False when the claim stands and the attempt does not, because a cancel was asked, or because an earlier item of this
+/// life claimed the job and has an attempt of its own; none when somebody else was faster.
 ///
 /// # Errors
 /// What the database reports.
@@ -113,13 +133,19 @@ pub fn claim_and_open(
     claimed: &Claim,
     attempt: &Attempt,
 ) -> QueryResult<Option<bool>> {
-    // Nearly always: claimed and free to go on in one statement.
-    if take(connection, claimed, Cancelled::Not)? {
+    // Nearly always: claimed, and free to go on, in one statement.
+    if guard(connection, claimed, Cancelled::Not)? {
         call::insert_open(connection, attempt)?;
         return Ok(Some(true));
     }
-    if !claim(connection, claimed)? {
-        return Ok(None);
+    match take(connection, claimed)? {
+        Claimed::No => return Ok(None),
+        Claimed::Before => {
+            // Two items of one life look the same but for their attempts: what is written is the first one's.
+            let own = attempts::table.filter(attempts::uid.eq(attempt.uid.to_string()));
+            return diesel::select(exists(own)).get_result(connection).map(Some);
+        }
+        Claimed::Now => {}
     }
     // The claim is the guard: owner, epoch and state are its own. What it does not ask for is a cancel.
     let free = job::table.find(attempt.job.to_string()).select(job::cancel_by.is_null());
@@ -147,7 +173,12 @@ pub fn next_due(connection: &mut AnyConnection, now: Micros) -> QueryResult<Opti
 ///
 /// # Errors
 /// What the database reports.
-pub fn take_over(connection: &mut AnyConnection, boot: Boot, limit: i64) -> QueryResult<Vec<String>> {
+pub fn take_over(
+    connection: &mut AnyConnection,
+    boot: Boot,
+    generation: Generation,
+    limit: i64,
+) -> QueryResult<Vec<String>> {
     let dead = node::table.filter(node::state.eq(lives::DEAD)).select(node::boot.nullable());
     let found: Vec<(String, i64, i32)> = job::table
         .filter(job::ended_at.is_null().and(job::owner.eq_any(dead)))
@@ -163,7 +194,7 @@ pub fn take_over(connection: &mut AnyConnection, boot: Boot, limit: i64) -> Quer
         let rows = diesel::update(job::table.filter(seen).filter(exists(i_live)))
             .set((
                 job::owner.eq(Some(&name)),
-                job::epoch.eq(epoch + 1),
+                job::epoch.eq(Epoch(epoch).after(generation).0),
                 job::crashes.eq(crashes.saturating_add(1)),
                 job::changed_at.eq(now),
                 job::version.eq(job::version + 1),
