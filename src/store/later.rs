@@ -66,6 +66,8 @@ impl Gathering {
     /// Writes all that was gathered.
     pub(super) fn write(self, connection: &mut AnyConnection) -> QueryResult<()> {
         let mut all = GATHERED.take().unwrap_or_default();
+        // What the rows themselves write is written at once.
+        drop(self);
         all.sort_by_key(|kind| kind.order());
         all.into_iter().try_for_each(|kind| kind.write(connection))
     }
