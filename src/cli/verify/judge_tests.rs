@@ -100,7 +100,12 @@ fn two_of_anything_are_doubled() {
         s.ledger.lost.push("i-2".into());
     };
     assert_eq!(found(twice), [Class::Duplicated]);
-    assert_eq!(found(|s| drop(s.ledger.commands.insert("u3.run.1.70".into(), 2))), [Class::Duplicated]);
+    assert_eq!(
+        found(|s| {
+            s.ledger.commands.insert("u3.run.1.70".into(), 2);
+        }),
+        [Class::Duplicated]
+    );
     assert_eq!(found(|s| s.ledger.terminated.push("i-1".into())), [Class::Duplicated]);
     assert_eq!(found(|s| s.lines.push(ok("client0-0", 2))), [Class::Lost, Class::Duplicated]);
     let second = |s: &mut Sources| s.jobs.push(job(5, "noop", "complete", &json!({"note": "client0-0"})));
@@ -117,7 +122,12 @@ fn an_effect_without_an_owner_is_unexpected() {
         }
     };
     assert_eq!(found(stray("nobody")), [Class::Unexpected]);
-    assert_eq!(found(|s| drop(s.ledger.commands.insert("nobody.run.1.1".into(), 1))), [Class::Unexpected]);
+    assert_eq!(
+        found(|s| {
+            s.ledger.commands.insert("nobody.run.1.1".into(), 1);
+        }),
+        [Class::Unexpected]
+    );
     let orphan = |s: &mut Sources| {
         s.jobs[1].state = "cancelled".into();
         s.ledger.terminated.clear();
