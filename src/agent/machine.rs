@@ -235,8 +235,12 @@ mod tests {
                     self.sent(&run(command(job, r#try), epoch, if late { 1 } else { 100 }));
                 }
                 Event::Look { job: n, r#try, epoch } => {
-                    let reference =
-                        Reference { command: command(n, r#try), job: job(n), epoch: Epoch(epoch) };
+                    let reference = Reference {
+                        command: command(n, r#try),
+                        job: job(n),
+                        epoch: Epoch(epoch),
+                        output_from: Offsets::default(),
+                    };
                     if self.book.floor(reference.job).is_some_and(|floor| reference.epoch < floor) {
                         return;
                     }

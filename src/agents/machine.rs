@@ -68,6 +68,16 @@ impl Machine {
         self.flights.contains_key(command)
     }
 
+    /// How much of a command's output is stored.
+    pub(super) fn have(&self, command: &CommandId) -> Offsets {
+        self.flights.get(command).map(|flight| flight.have).unwrap_or_default()
+    }
+
+    /// Forgets a command, whose end is known in another way than by its result.
+    pub(super) fn take(&mut self, command: &CommandId) -> Option<(CommandRow, Offsets)> {
+        self.flights.remove(command).map(|flight| (flight.row, flight.have))
+    }
+
     /// Commands in flight.
     pub(super) fn len(&self) -> usize {
         self.flights.len()
@@ -185,6 +195,7 @@ mod tests {
             sent_at: None,
             done_at: None,
             result: None,
+            cancel_epoch: None,
         }
     }
 

@@ -8,10 +8,12 @@
 //! | `handshake` | who a guest is: pure decision, and the call around it |
 //! | `machine` | what a session knows and what each frame means; pure |
 //! | `session` | dialling, the socket loop, storing before acknowledging |
+//! | `calling_off` | a cancel that reaches a command on its guest |
 //! | `actor` | one a guest: dials again and again, takes requests |
 //! | `hub`, `directory` | which guests there are; nudges to them; who was heard |
 
 mod actor;
+mod calling_off;
 mod directory;
 mod error;
 mod handshake;
@@ -36,7 +38,7 @@ use crate::mq::Queue;
 use crate::ops::Metrics;
 use crate::store::Store;
 use crate::supervision::{Arbiter, Mailbox, Options, Supervisor};
-use crate::wire::{CommandId, HandshakeAnswer, HandshakeRequest, LookAnswer, Pong, Reference};
+use crate::wire::{CommandId, HandshakeAnswer, HandshakeRequest, LookAnswer, Offsets, Pong, Reference};
 use directory::Directory;
 
 /// Sessions greeted at the same time.
@@ -195,7 +197,7 @@ impl Agents {
         limit: Duration,
     ) -> Result<LookAnswer, Error> {
         let (server, job): (ServerId, JobUid) = (command.server(), command.job());
-        let reference = Reference { command: command.clone(), job, epoch };
+        let reference = Reference { command: command.clone(), job, epoch, output_from: Offsets::default() };
         let mailbox = self.directory.mailbox(server).ok_or(Error::Absent(server))?;
         mailbox.ask(actor::LookUp(reference), limit).await.map_err(Error::unreachable(server, limit))?
     }
@@ -215,7 +217,8 @@ impl Agents {
     /// [`Error::Absent`] and [`Error::Busy`]: nothing was sent.
     pub fn cancel(&self, command: &CommandId, epoch: Epoch) -> Result<(), Error> {
         let server = command.server();
-        let reference = Reference { command: command.clone(), job: command.job(), epoch };
+        let (job, output_from) = (command.job(), Offsets::default());
+        let reference = Reference { command: command.clone(), job, epoch, output_from };
         let mailbox = self.directory.mailbox(server).ok_or(Error::Absent(server))?;
         mailbox.tell(actor::CancelIt(reference)).map_err(Error::unreachable(server, Duration::ZERO))
     }

@@ -12,11 +12,11 @@ use super::folder::Folder;
 use super::{Error, last_resort};
 use crate::config::{Config, ms};
 use crate::jobs::{Changes, ClockKeeper, ClockSpec, DatabaseClock};
-use crate::model::Boot;
+use crate::model::{Boot, Generation};
 use crate::ops::{Health, Metrics};
 use crate::registry::{Beat, NodeActor, NodeSpec};
-use crate::store::provisioning::node;
 use crate::store::provisioning::sequence::Sequencer;
+use crate::store::provisioning::{generation, node};
 use crate::store::{self, ANALYTICS, AnyConnection, Database, PROVISIONING, Store};
 use crate::supervision::{Mailbox, Options, Supervisor};
 
@@ -66,6 +66,8 @@ pub(super) struct Base {
     pub(super) store: Store,
     pub(super) sequencer: Sequencer,
     pub(super) boot: Boot,
+    /// The generation of the rows; nobody raises it while this life lasts.
+    pub(super) generation: Generation,
     pub(super) beat: Beat,
     pub(super) clock: DatabaseClock,
     pub(super) changes: Changes,
@@ -108,6 +110,7 @@ impl Base {
             refuse_company(&store, ms(config.node.beat_ms) * 2).await?;
         }
         begin_life(&store, (boot, role), (&folder, with)).await?;
+        let generation = store.read(generation::read).await.map_err(fault)?;
         let clock = DatabaseClock::start(&store).await.map_err(fault)?;
         let beat = Beat::new(ms(config.node.fresh_ms));
         let (sequencer, changes) = (Sequencer::new(store.clone()), Changes::new());
@@ -120,6 +123,7 @@ impl Base {
             store,
             sequencer,
             boot,
+            generation,
             beat,
             clock,
             changes,

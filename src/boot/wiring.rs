@@ -86,6 +86,7 @@ pub(super) fn registry(base: &Base, queue: &Arc<dyn Queue>, tools: Tools) -> Reg
         clouds: clouds(&tools.cloud),
         liveness: Arc::new(base.beat.clone()),
         boot: base.boot,
+        generation: base.generation,
         install: tools.install,
         ring: tools.ring,
         limits: Limits {

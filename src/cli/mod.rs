@@ -13,6 +13,7 @@ pub mod jobs;
 mod keys;
 mod pauses;
 mod process;
+mod restored;
 mod role;
 mod schedules;
 mod servers;
@@ -107,7 +108,7 @@ pub fn main() -> ExitCode {
         Command::Actors(args) => client_main(async |out| process::actors(&args, out).await),
         Command::Health(args) => client_main(async |out| process::health(&args, out).await),
         Command::Config(args) => client_main(async |out| config::run(&args, out)),
-        Command::Db(args) => client_main(async |out| db::run(&args, out)),
+        Command::Db(args) => client_main(async |out| db::run(&args, out).await),
         Command::Bench(args) => client_main(async |out| bench::run(&args, out).await),
         Command::VerifyCrash(args) => client_main(async |out| verify::run(&args, out).await),
         Command::Agent(args) => agent::main(args),

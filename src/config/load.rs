@@ -237,7 +237,7 @@ mod tests {
     }
 
     fn said(found: &Found) -> Vec<String> {
-        found.problems.iter().map(|problem| crate::ops::Chain(problem).to_string()).collect()
+        found.problems.iter().map(ToString::to_string).collect()
     }
 
     #[test]

@@ -11,7 +11,8 @@ use super::machine::Limits;
 use crate::cloud::Clouds;
 use crate::crypto::{Key, KeyRing, Secret};
 use crate::model::{
-    AccountId, AttemptUid, Boot, CloudId, CustomerId, JobState, JobUid, Micros, RegionId, ServerId,
+    AccountId, AttemptUid, Boot, CloudId, CustomerId, Generation, JobState, JobUid, Micros, RegionId,
+    ServerId,
 };
 use crate::mq::Queue;
 use crate::ops::Metrics;
@@ -240,6 +241,8 @@ pub struct Ports {
     pub liveness: Arc<dyn Liveness>,
     /// This life.
     pub boot: Boot,
+    /// The generation of the rows, in which this life claims.
+    pub generation: Generation,
     /// The install's secret, from which tokens are made.
     pub install: Arc<Key>,
     /// Seals stored requests.

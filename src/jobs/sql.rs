@@ -16,6 +16,7 @@ use crate::store::provisioning::sequence::{Sequence, Sequencer};
 use crate::store::provisioning::server::{self, ServerRow};
 use crate::store::provisioning::transition::{self, Close, Opened, Then};
 use crate::store::{AnyConnection, Error, Store};
+use crate::wire::CommandId;
 
 /// The system's clock.
 pub struct SystemClock;
@@ -113,6 +114,11 @@ fn news_of(change: &Change) -> [Option<Nudge>; 2] {
             Close { then: Then::Await(watch), .. } => [Some(Nudge::Watch(watch.kind, watch.uid)), None],
             Close { then: Then::Go, .. } => [None, None],
         },
+        // Whoever holds the session with the guest reads the row.
+        Change::Withdraw { command, .. } => {
+            let command: Option<CommandId> = command.parse().ok();
+            [command.map(|command| Nudge::Guest(command.server())), None]
+        }
         _ => [None, None],
     }
 }

@@ -51,5 +51,6 @@ pub fn by_word(history: &History, state: JobState, (who, reason): (&str, &str), 
         server,
         seen,
         obligation,
+        cancel_known: false,
     })
 }

@@ -11,8 +11,9 @@ mod state;
 mod time;
 
 pub use id::{
-    AccountId, AgentId, AttemptUid, BillingCodeId, Boot, CloudId, CustomerId, DataCenterId, Epoch, GroupId,
-    ImageId, InvalidUid, JobId, JobUid, ProductId, RegionId, RoleId, ServerId, Uid, UserId, WatchUid,
+    AccountId, AgentId, AttemptUid, BillingCodeId, Boot, CloudId, CustomerId, DataCenterId, Epoch,
+    Generation, GroupId, ImageId, InvalidUid, JobId, JobUid, ProductId, RegionId, RoleId, ServerId, Uid,
+    UserId, WatchUid,
 };
 pub use kind::{CommandParams, InvalidKind, JobKind, JobParams, LaunchParams, NoopParams, ServerParams};
 pub use nearest::nearest;

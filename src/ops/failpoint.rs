@@ -37,6 +37,9 @@ pub const PLACES: &[&str] = &[
     "command.sent",
     "result.before",
     "result.after",
+    // A cancel on its way to a command's guest.
+    "cancel.before",
+    "cancel.after",
     // What was seen, and what follows from it.
     "verdict.before",
     "verdict.after",

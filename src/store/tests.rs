@@ -16,7 +16,8 @@ use super::provisioning::{job, node};
 use super::testing::{Bed, on_both};
 use super::{Error, PROVISIONING, Settings, Store};
 use crate::model::{
-    AccountId, Boot, CustomerId, Epoch, JobId, JobParams, JobState, JobUid, Micros, NoopParams, Uid, UserId,
+    AccountId, Boot, CustomerId, Epoch, Generation, JobId, JobParams, JobState, JobUid, Micros, NoopParams,
+    Uid, UserId,
 };
 use crate::ops::Health;
 use crate::supervision::Supervisor;
@@ -267,7 +268,8 @@ async fn queued(store: &Store, id: i64) -> JobUid {
 
 fn claim_of(job: JobUid, epoch: i64, boot: Boot) -> Claim {
     let seen = Fence { job, epoch: Epoch(epoch) };
-    Claim { seen, from: JobState::Queued, to: JobState::Running, boot, crashes: 0 }
+    let next = seen.epoch.after(Generation(0));
+    Claim { seen, next, from: JobState::Queued, to: JobState::Running, boot, crashes: 0 }
 }
 
 fn end_of(job: JobUid, epoch: i64, state: JobState) -> End {
@@ -280,6 +282,7 @@ fn end_of(job: JobUid, epoch: i64, state: JobState) -> End {
         server: None,
         seen: None,
         obligation: None,
+        cancel_known: false,
     }
 }
 
@@ -297,13 +300,24 @@ async fn one_of_many_lives_claims_and_only_a_living_one_takes_over(bed: Bed) {
     let winner = won.iter().position(|won| matches!(won, Ok(true))).map(|at| lives[at]).expect("one");
     let (again, alive) = (claim_of(uid, 0, winner), *lives.iter().find(|b| **b != winner).expect("others"));
     assert!(matches!(store.write(move |c| transition::claim(c, &again)).await, Ok(true)), "it was mine");
-    assert!(store.write(move |c| transition::take_over(c, alive, 10)).await.expect("asked").is_empty());
+    assert!(
+        store
+            .write(move |c| transition::take_over(c, alive, Generation(0), 10))
+            .await
+            .expect("asked")
+            .is_empty()
+    );
     store.write(move |c| node::declare_dead(c, &winner.to_string(), 0)).await.expect("dead");
     assert!(
-        store.write(move |c| transition::take_over(c, winner, 10)).await.expect("asked").is_empty(),
+        store
+            .write(move |c| transition::take_over(c, winner, Generation(0), 10))
+            .await
+            .expect("asked")
+            .is_empty(),
         "a life declared dead takes nothing, not even its own"
     );
-    let taken = store.write(move |c| transition::take_over(c, alive, 10)).await.expect("taken");
+    let taken =
+        store.write(move |c| transition::take_over(c, alive, Generation(0), 10)).await.expect("taken");
     assert_eq!(taken, vec![uid.to_string()]);
     let row = store.read(move |c| job::by_uid(c, uid)).await.expect("a read").expect("the job");
     assert_eq!((row.epoch, row.crashes, row.owner), (2, 1, Some(alive.to_string())));

@@ -147,6 +147,7 @@ mod tests {
             sent_at: None,
             done_at: None,
             result: None,
+            cancel_epoch: None,
         }
     }
 

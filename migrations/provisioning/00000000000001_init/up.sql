@@ -457,7 +457,8 @@ CREATE TABLE guest_command (
     expires_at BIGINT NOT NULL,
     sent_at BIGINT,
     done_at BIGINT,
-    result TEXT
+    result TEXT,
+    cancel_epoch BIGINT
 );
 CREATE INDEX guest_command_queue ON guest_command (server, state, seq);
 CREATE INDEX guest_command_job ON guest_command (job);

@@ -18,6 +18,8 @@ pub(super) struct Truth {
     /// Every effect: what and on which.
     pub(super) effects: Vec<(&'static str, String)>,
     late: Vec<(Micros, LaunchRequest)>,
+    /// Whether commands run on until they are called off.
+    pub(super) commands_last: bool,
     /// How many effects an older call that lands late will still take back.
     pub(super) take_back: u32,
     /// On which servers that happened.

@@ -16,8 +16,9 @@ use crate::jobs::ports::{
 };
 use crate::jobs::{Changes, SqlStore};
 use crate::model::{
-    AccountId, Boot, CommandParams, CustomerId, DataCenterId, ErrorClass, ImageId, JobId, JobKind, JobParams,
-    JobUid, LaunchParams, NoopParams, ProductId, RegionId, ServerId, ServerParams, ServerStatus, Uid,
+    AccountId, Boot, CommandParams, CustomerId, DataCenterId, ErrorClass, Generation, ImageId, JobId,
+    JobKind, JobParams, JobUid, LaunchParams, NoopParams, ProductId, RegionId, ServerId, ServerParams,
+    ServerStatus, Uid,
 };
 use crate::mq::{Announce, Nudge, Queue, Topic};
 use crate::ops::Metrics;
@@ -169,7 +170,7 @@ impl World {
             .write(move |c| {
                 node::register(c, boot, "test")?;
                 node::only_i_live(c, boot)?;
-                transition::take_over(c, boot, 100)
+                transition::take_over(c, boot, Generation(1), 100)
             })
             .await
             .expect("a life");
@@ -191,6 +192,7 @@ impl World {
             clouds,
             liveness: Arc::new(Alive),
             boot,
+            generation: Generation(1),
             install: Arc::clone(&self.install),
             ring: Arc::clone(&self.ring),
             limits: Limits::default(),

@@ -6,7 +6,7 @@ use crate::jobs::machine::CRASHES;
 use crate::jobs::request;
 use crate::jobs::steps::{Effect, step_of};
 use crate::model::{AccountId, Boot, CustomerId};
-use crate::model::{Epoch, JobParams, JobState, JobUid, Micros, ServerId};
+use crate::model::{Epoch, Generation, JobParams, JobState, JobUid, Micros, ServerId};
 use crate::store::provisioning::job::{self, JobRow};
 use crate::store::provisioning::transition::{self, Claim, End, Fence, Obligation, Waiting};
 use crate::store::{AnyConnection, Error, Store};
@@ -22,16 +22,16 @@ const JANITOR: Duration = Duration::from_secs(24 * 3600);
 /// Those of the database; then it is found again by the sweep.
 pub(crate) async fn set_aside(
     store: &Store,
-    boot: Boot,
+    (boot, generation): (Boot, Generation),
     job: JobUid,
     (text, pause, grace): (String, Duration, Duration),
 ) -> Result<bool, Error> {
-    store.write(move |c| aside(c, boot, job, (&text, pause, grace))).await
+    store.write(move |c| aside(c, (boot, generation), job, (&text, pause, grace))).await
 }
 
 fn aside(
     c: &mut AnyConnection,
-    boot: Boot,
+    (boot, generation): (Boot, Generation),
     uid: JobUid,
     (text, pause, grace): (&str, Duration, Duration),
 ) -> QueryResult<bool> {
@@ -40,7 +40,7 @@ fn aside(
     if row.ended_at.is_some() || row.owner.as_ref().is_some_and(|owner| *owner != own) {
         return Ok(false);
     }
-    let Some(fence) = held(c, boot, uid, &row)? else { return Ok(false) };
+    let Some(fence) = held(c, (boot, generation), uid, &row)? else { return Ok(false) };
     let now = c.now()?;
     let last = Micros(row.deadline).plus(grace);
     if last <= now {
@@ -52,7 +52,12 @@ fn aside(
 }
 
 /// Makes sure that this life owns the job: its actor may have failed before it could claim it.
-fn held(c: &mut AnyConnection, boot: Boot, uid: JobUid, row: &JobRow) -> QueryResult<Option<Fence>> {
+fn held(
+    c: &mut AnyConnection,
+    (boot, generation): (Boot, Generation),
+    uid: JobUid,
+    row: &JobRow,
+) -> QueryResult<Option<Fence>> {
     let seen = Fence { job: uid, epoch: Epoch(row.epoch) };
     if row.owner.is_some() {
         return Ok(Some(seen));
@@ -63,8 +68,9 @@ fn held(c: &mut AnyConnection, boot: Boot, uid: JobUid, row: &JobRow) -> QueryRe
         JobState::Quarantined | JobState::Queued => JobState::Running,
         open => open,
     };
-    let claimed = transition::claim(c, &Claim { seen, from, to, boot, crashes: row.crashes })?;
-    Ok(claimed.then_some(Fence { job: uid, epoch: Epoch(row.epoch + 1) }))
+    let next = seen.epoch.after(generation);
+    let claimed = transition::claim(c, &Claim { seen, next, from, to, boot, crashes: row.crashes })?;
+    Ok(claimed.then_some(Fence { job: uid, epoch: next }))
 }
 
 fn end_of(row: &JobRow, fence: Fence, text: &str, now: Micros) -> End {
@@ -78,6 +84,7 @@ fn end_of(row: &JobRow, fence: Fence, text: &str, now: Micros) -> End {
         server: row.server.map(ServerId).or_else(|| params.as_ref().and_then(JobParams::server)),
         seen: None,
         obligation: params.and_then(|params| owed(row, fence.job, &params, now)),
+        cancel_known: row.cancel_by.is_some(),
     }
 }
 

@@ -28,6 +28,7 @@ impl Driver<'_> {
             server: job.server.or_else(|| job.params.server()),
             seen: seen(history),
             obligation: self.obligation(history, promise, state),
+            cancel_known: job.cancel_by.is_some(),
         }
     }
 

@@ -22,7 +22,7 @@ use super::Error;
 use super::machine::{self, Ending, Facts, Plan, Promise, plan};
 use super::ports::{Applied, Change, Ports};
 use super::steps::{Effect, step_of};
-use crate::model::{AttemptOutcome, AttemptUid, Epoch, ErrorClass, JobState, JobUid, Micros};
+use crate::model::{AttemptOutcome, AttemptUid, ErrorClass, JobState, JobUid, Micros};
 use crate::mq::Nudge;
 use crate::ops::failpoint::hit;
 use crate::store;
@@ -160,13 +160,14 @@ impl Driver<'_> {
         let Plan::Claim(to) = first else { return self.carry_out(&history, first, promise).await };
         let claim = Claim {
             seen: Fence { job: self.uid, epoch: history.job.epoch },
+            next: history.job.epoch.after(self.ports.generation),
             from: history.job.state,
             to,
             boot: self.ports.boot,
             crashes: machine::crashes_after_claim(&history.job, &self.ports.limits),
         };
         history.job.owner = Some(self.ports.boot);
-        history.job.epoch = Epoch(history.job.epoch.0 + 1);
+        history.job.epoch = claim.next;
         history.job.state = to;
         history.job.crashes = claim.crashes;
         self.claim(&history, claim, promise).await
@@ -256,12 +257,10 @@ impl Driver<'_> {
             Plan::Withdraw { command, unsent, sent, until } => {
                 let sent = match sent {
                     Some(ending) => Sent::End(Box::new(self.end(history, promise, ending))),
-                    None => {
-                        Sent::Park(waiting(until, machine::CANCEL_SENT, command::SENT_ALREADY.to_owned()))
-                    }
+                    None => Sent::Park(waiting(until, machine::CANCEL_SENT, command::CALLED_OFF.to_owned())),
                 };
                 let unsent = Box::new(self.end(history, promise, unsent));
-                self.released(Change::Withdraw { command, unsent, sent: Box::new(sent) }).await
+                self.withdraw(Change::Withdraw { command, unsent, sent: Box::new(sent) }).await
             }
             Plan::Wait { until, code, why } => {
                 let pause = until.since(self.ports.clock.now());

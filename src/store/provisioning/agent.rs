@@ -311,6 +311,7 @@ pub struct CommandRow {
     pub sent_at: Option<i64>,
     pub done_at: Option<i64>,
     pub result: Option<String>,
+    pub cancel_epoch: Option<i64>,
 }
 
 /// A command for a guest.
@@ -359,12 +360,42 @@ pub fn insert_command(connection: &mut AnyConnection, new: &NewCommand) -> Query
         sent_at: None,
         done_at: None,
         result: None,
+        cancel_epoch: None,
     };
     insert_new(diesel::insert_into(guest_command::table).values(&row).execute(connection))
 }
 
+/// Asks for the end of a command that was sent: a fact in its row, which whoever holds the session with its guest
+/// carries out. The epoch is that of the job's owner; a later owner's wish replaces an earlier one's.
+///
+/// # Errors
+/// What the database reports.
+pub fn call_off(connection: &mut AnyConnection, id: &str, epoch: Epoch) -> QueryResult<bool> {
+    let older =
+        guest_command::cancel_epoch.is_null().or(guest_command::cancel_epoch.assume_not_null().lt(epoch.0));
+    let sent = guest_command::id.eq(id).and(guest_command::state.eq(command::SENT));
+    let rows = diesel::update(guest_command::table.filter(sent.and(older)))
+        .set(guest_command::cancel_epoch.eq(Some(epoch.0)))
+        .execute(connection)?;
+    Ok(rows == 1)
+}
+
+/// Commands of a server whose end was asked for and which have not been answered.
+///
+/// # Errors
+/// What the database reports.
+pub fn called_off(connection: &mut AnyConnection, id: ServerId) -> QueryResult<Vec<CommandRow>> {
+    guest_command::table
+        .filter(guest_command::server.eq(id.0).and(guest_command::state.eq(command::SENT)))
+        .filter(guest_command::cancel_epoch.is_not_null())
+        .order(guest_command::seq.asc())
+        .select(CommandRow::as_select())
+        .load(connection)
+}
+
 /// Commands of a server without a result, in the order they were given: those waiting to be sent first time and
-/// those sent before whose answer never came (the guest's journal answers a repeat).
+/// those sent before whose answer never came (the guest's journal answers a repeat). Those whose end was asked for are
+/// not sent any more.
 ///
 /// # Errors
 /// What the database reports.
@@ -376,6 +407,7 @@ pub fn open_commands(
     guest_command::table
         .filter(guest_command::server.eq(id.0))
         .filter(guest_command::state.eq_any([command::WAITING, command::SENT]))
+        .filter(guest_command::cancel_epoch.is_null())
         .order(guest_command::seq.asc())
         .limit(limit)
         .select(CommandRow::as_select())
@@ -402,7 +434,7 @@ pub fn commands_of(connection: &mut AnyConnection, job: JobUid) -> QueryResult<V
         .load(connection)
 }
 
-/// Marks a command as sent, before it is: false when it expired or has its result, and must not be sent.
+/// Marks a command as sent, before it is: false when it expired, has its result or was called off, and must not be sent.
 ///
 /// # Errors
 /// What the database reports.
@@ -420,8 +452,9 @@ pub fn mark_sent(connection: &mut AnyConnection, id: &str) -> QueryResult<bool> 
     if rows == 1 {
         return Ok(true);
     }
-    let again =
-        guest_command::table.filter(guest_command::id.eq(id).and(guest_command::state.eq(command::SENT)));
+    let again = guest_command::table
+        .filter(guest_command::id.eq(id).and(guest_command::state.eq(command::SENT)))
+        .filter(guest_command::cancel_epoch.is_null());
     diesel::select(diesel::dsl::exists(again)).get_result(connection)
 }
 

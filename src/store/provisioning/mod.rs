@@ -9,6 +9,7 @@ pub mod access;
 pub mod agent;
 pub mod catalog;
 pub mod figures;
+pub mod generation;
 pub mod invariants;
 pub mod job;
 pub mod node;

@@ -791,6 +791,8 @@ diesel::table! {
         done_at -> Nullable<BigInt>,
         /// Column `result`.
         result -> Nullable<Text>,
+        /// Column `cancel_epoch`.
+        cancel_epoch -> Nullable<BigInt>,
     }
 }
 

@@ -73,7 +73,8 @@ fn what_a_killed_node_held_goes_on_elsewhere_and_nothing_happens_twice() {
     assert_eq!(ledger.launches.len(), 19, "one server a launch");
     assert!(ledger.commands.values().all(|runs| *runs == 1), "{ledger:?}");
     assert_eq!(ledger.commands.len(), 3);
-    let log: String = house.serve.iter().map(house::Member::whole_log).collect();
+    let peers = house.serve.iter().chain(&house.monitors).chain(&house.others);
+    let log: String = peers.map(house::Member::whole_log).collect();
     assert!(log.contains("stood still and was declared dead"), "a peer noticed it");
 
     // It comes back with a life of its own and takes part again.
@@ -117,6 +118,40 @@ fn a_node_that_stood_still_and_wakes_changes_nothing() {
     let mut client = house.client(0);
     let job = client.submit(&noop("again"), None);
     client.completed(job);
+    house.stop();
+}
+
+#[test]
+fn a_cancel_asked_at_any_node_ends_a_command_on_its_guest() {
+    let Some(mut house) = House::started((2, 1), "", "") else { return };
+    let mut client = house.client(0);
+    let machine = client.server("first");
+    let mut took = Vec::new();
+    for round in 0..20 {
+        let (asks, cancels) = (round % 2, (round / 2) % 2);
+        let mut client = house.client(asks);
+        let job = client.submit(&run(machine, &["/bin/sh", "-c", "echo up; sleep 600"]), None);
+        let output = format!("/api/v1/jobs/{job}/output?stream=stdout");
+        wait_until("it runs", SOON, || {
+            client.native("GET", &output, None, None).is_ok_and(|answer| answer.text() == "up\n")
+        });
+        let mut other = house.client(cancels);
+        let asked = Instant::now();
+        let path = format!("/api/v1/jobs/{job}/cancel");
+        other
+            .native("POST", &path, Some(&Value::Object(serde_json::Map::new())), None)
+            .expect("asked")
+            .expect(202);
+        let ended = client.ended(job);
+        took.push(asked.elapsed());
+        assert_eq!(ended["state"], "cancelled", "{ended}");
+        assert!(ended.to_string().contains("cancelled on the guest"), "{ended}");
+    }
+    took.sort();
+    let p95 = took[18];
+    println!("a cancel ended a command on its guest within {p95:?} (95 of 100), {:?} at most", took[19]);
+    // Five times the figure.
+    assert!(p95 < Duration::from_secs(5), "{took:?}");
     house.stop();
 }
 

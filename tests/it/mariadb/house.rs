@@ -138,7 +138,7 @@ fn a_second_process_on_the_same_database_is_refused_by_name() {
     let same = second.settings(&settings(&server));
     second.start_refused(&["--config", &same]);
     let log = second.whole_log();
-    assert!(log.contains("another dispatcher works on mysql://"), "{log}");
+    assert!(log.contains("another dispatcher works alone on mysql://"), "{log}");
     let mut client = first.client();
     let id = client.submit(&noop("undisturbed"), None);
     client.completed(id);

@@ -216,6 +216,8 @@ fn hold_row(mut c: AnyConnection, name: &'static str) -> (blocking::Sender<()>, 
     let (go, gate) = blocking::channel();
     let (began, begun) = blocking::channel();
     let thread = std::thread::spawn(move || {
+        // Ours would be ended by the server after 2 s.
+        c.batch_execute("SET SESSION idle_transaction_timeout = 0").expect("our own session");
         c.batch_execute(&format!("BEGIN; UPDATE setting SET value = 'theirs' WHERE name = '{name}'"))
             .expect("it holds");
         began.send(()).expect("somebody waits");

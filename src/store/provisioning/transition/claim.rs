@@ -4,7 +4,7 @@ use diesel::dsl::{exists, not};
 use diesel::prelude::*;
 
 use super::{Fence, call, hold};
-use crate::model::{Boot, JobState, Micros};
+use crate::model::{Boot, Epoch, Generation, JobState, Micros};
 use crate::ops::failpoint::{Fault, sabotaged};
 use crate::store::provisioning::job::Attempt;
 use crate::store::provisioning::node as lives;
@@ -14,8 +14,10 @@ use crate::store::{AnyConnection, Prepared};
 /// What a claim saw and wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// The job and the epoch seen, which the claim raises by one.
+    /// The job and the epoch seen.
     pub seen: Fence,
+    /// The epoch from now on, above the one seen.
+    pub next: Epoch,
     /// The state seen.
     pub from: JobState,
     /// The state it goes on in.
@@ -36,6 +38,7 @@ pub fn claim(connection: &mut AnyConnection, claim: &Claim) -> QueryResult<bool>
         !claim.to.is_end() && claim.to != JobState::Queued && claim.to != JobState::Quarantined,
         "a claim leads to work: {claim:?}"
     );
+    debug_assert!(claim.next > claim.seen.epoch, "I2: {claim:?}");
     let now = connection.now()?.0;
     let boot = claim.boot.to_string();
     let dead = node::table.filter(node::state.eq(lives::DEAD)).select(node::boot.nullable());
@@ -49,7 +52,7 @@ pub fn claim(connection: &mut AnyConnection, claim: &Claim) -> QueryResult<bool>
         .filter(exists(i_live));
     let taken = (
         job::owner.eq(Some(&boot)),
-        job::epoch.eq(claim.seen.epoch.0 + 1),
+        job::epoch.eq(claim.next.0),
         job::state.eq(claim.to.as_str()),
         job::crashes.eq(claim.crashes),
         job::why_code.eq(""),
@@ -72,7 +75,7 @@ pub fn claim(connection: &mut AnyConnection, claim: &Claim) -> QueryResult<bool>
     // The commit of this very claim was unknown and it runs again: as wanted means it was mine.
     let mine = job::table
         .filter(job::uid.eq(claim.seen.job.to_string()))
-        .filter(job::epoch.eq(claim.seen.epoch.0 + 1))
+        .filter(job::epoch.eq(claim.next.0))
         .filter(job::owner.eq(&boot));
     if !sabotaged(Fault::CasZeroLost) && diesel::select(exists(mine)).get_result(connection)? {
         return Ok(true);
@@ -122,7 +125,12 @@ pub fn next_due(connection: &mut AnyConnection, now: Micros) -> QueryResult<Opti
 ///
 /// # Errors
 /// What the database reports.
-pub fn take_over(connection: &mut AnyConnection, boot: Boot, limit: i64) -> QueryResult<Vec<String>> {
+pub fn take_over(
+    connection: &mut AnyConnection,
+    boot: Boot,
+    generation: Generation,
+    limit: i64,
+) -> QueryResult<Vec<String>> {
     let dead = node::table.filter(node::state.eq(lives::DEAD)).select(node::boot.nullable());
     let found: Vec<(String, i64, i32)> = job::table
         .filter(job::ended_at.is_null().and(job::owner.eq_any(dead)))
@@ -138,7 +146,7 @@ pub fn take_over(connection: &mut AnyConnection, boot: Boot, limit: i64) -> Quer
         let rows = diesel::update(job::table.filter(seen).filter(exists(i_live)))
             .set((
                 job::owner.eq(Some(&name)),
-                job::epoch.eq(epoch + 1),
+                job::epoch.eq(Epoch(epoch).after(generation).0),
                 job::crashes.eq(crashes.saturating_add(1)),
                 job::changed_at.eq(now),
                 job::version.eq(job::version + 1),

@@ -32,6 +32,8 @@ pub struct End {
     pub seen: Option<Seen>,
     /// What may still turn up.
     pub obligation: Option<Obligation>,
+    /// Whether who plans the end knew that a cancel was asked: only then may the job be complete in spite of it.
+    pub cancel_known: bool,
 }
 
 /// Something that may still turn up at a cloud after a job ended.
@@ -51,7 +53,7 @@ pub struct Obligation {
     pub look_until: Micros,
 }
 
-/// Ends a job, once. `complete` only from `awaiting` and without a cancel; `failed` and `cancelled` only without an
+/// Ends a job, once. `complete` only from `awaiting` and without a cancel that the planner does not know of; `failed` and `cancelled` only without an
 /// open attempt.
 ///
 /// # Errors
@@ -70,8 +72,10 @@ pub fn end(connection: &mut AnyConnection, end: &End) -> QueryResult<bool> {
             mine = mine
                 .filter(job::state.eq(JobState::Awaiting.as_str()))
                 .filter(job::try_no.eq(end.try_no))
-                .filter(job::undo_begun.eq(false))
-                .filter(job::cancel_by.is_null());
+                .filter(job::undo_begun.eq(false));
+            if !end.cancel_known {
+                mine = mine.filter(job::cancel_by.is_null());
+            }
         }
         JobState::Failed | JobState::Cancelled => {
             let open = attempt::table
@@ -164,7 +168,7 @@ pub fn cancel_asked(connection: &mut AnyConnection, uid: JobUid, who: &str) -> Q
 /// What becomes of a job whose command was sent already.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Sent {
-    /// It waits for the guest's answer.
+    /// The guest is asked to end it, and the job waits for the guest's answer.
     Park(Waiting),
     /// It ends: nobody knows.
     End(Box<End>),
@@ -188,7 +192,10 @@ pub fn withdraw(
         return end(connection, unsent);
     }
     match sent {
-        Sent::Park(waiting) => park(connection, unsent.fence, boot, waiting),
+        Sent::Park(waiting) => {
+            agent::call_off(connection, command, unsent.fence.epoch)?;
+            park(connection, unsent.fence, boot, waiting)
+        }
         Sent::End(unknown) => end(connection, unknown),
     }
 }
