@@ -99,6 +99,8 @@ pub(super) struct Sources {
     pub(super) keys: BTreeMap<String, String>,
     /// What was written down before each call: uid of its job, step, token.
     pub(super) attempts: Vec<(String, String, String)>,
+    /// Commands that a look called off: uid of the job, the epoch of the look.
+    pub(super) called_off: Vec<(String, i64)>,
     /// What cloud and guests did.
     pub(super) ledger: Ledger,
 }
@@ -142,6 +144,7 @@ pub(super) fn compare(sources: &Sources) -> Verdict {
     nothing_happened_twice(&mut verdict, sources);
     effects_have_owners(&mut verdict, sources);
     effects_were_written_down(&mut verdict, sources);
+    looks_were_kept(&mut verdict, sources);
     jobs_say_what_happened(&mut verdict, sources);
     verdict
 }
@@ -309,6 +312,20 @@ fn instances(jobs: &[Whole]) -> BTreeMap<i64, &String> {
 fn target<'a>(job: &Whole, instances: &BTreeMap<i64, &'a String>) -> Option<&'a String> {
     let server = param(job, "server")?.as_i64()?;
     instances.get(&server).copied()
+}
+
+/// A look that calls a command off is a write: its guest keeps the floor, or an older frame could still run it.
+fn looks_were_kept(verdict: &mut Verdict, sources: &Sources) {
+    for (uid, epoch) in &sources.called_off {
+        if sources.ledger.floors.get(uid).is_none_or(|floor| floor < epoch) {
+            let jobs: Vec<i64> =
+                sources.jobs.iter().filter(|job| job.uid == *uid).map(|job| job.id).collect();
+            let text = format!(
+                "its guest keeps no floor of the look with epoch {epoch} that called its command off"
+            );
+            verdict.add(Class::Invariant, text, &jobs);
+        }
+    }
 }
 
 /// Whether a cancelled job says that its effect came before the cancel could act.

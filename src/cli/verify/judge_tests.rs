@@ -56,6 +56,7 @@ fn well() -> Sources {
         terminated: vec!["i-1".into()],
         lost: Vec::new(),
         moves: Vec::new(),
+        floors: BTreeMap::from([("u3".to_owned(), 2)]),
         commands: BTreeMap::from([("u3.run.1.70".to_owned(), 1)]),
     };
     Sources {
@@ -172,4 +173,11 @@ fn a_move_that_happened_is_no_failure_and_one_that_did_not_no_success() {
     assert_eq!(found(stop("failed", false)), []);
     assert_eq!(found(stop("failed", true)), [Class::FalseFailure]);
     assert_eq!(found(stop("complete", false)), [Class::FalseSuccess]);
+}
+
+#[test]
+fn a_look_that_raised_no_floor_is_a_breach() {
+    assert_eq!(found(|s| s.called_off.push(("u3".into(), 2))), []);
+    assert_eq!(found(|s| s.called_off.push(("u3".into(), 3))), [Class::Invariant]);
+    assert_eq!(found(|s| s.called_off.push(("u9".into(), 1))), [Class::Invariant]);
 }

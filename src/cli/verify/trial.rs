@@ -16,6 +16,7 @@ use super::plan::{Kind, Plan, Progress};
 use super::recovery::Eye;
 use super::report::{Line, Run};
 use super::rng::Rng;
+use crate::agents::ABSENT;
 use crate::store::AnyConnection;
 use crate::store::provisioning::invariants::{Moment, Violation, violations};
 use crate::store::provisioning::whole;
@@ -46,6 +47,7 @@ pub(super) async fn run(house: &mut House, plan: &Plan, broker: Broker) -> Resul
     line.end();
     sources.jobs = eye.read(whole::jobs).await?;
     sources.attempts = eye.read(whole::attempts).await?;
+    sources.called_off = eye.read(|c| whole::called_off(c, ABSENT)).await?;
     let keys = eye.read(whole::keys).await?;
     sources.keys = keys.into_iter().filter_map(|(key, job)| Some((key, job?))).collect::<BTreeMap<_, _>>();
     sources.ledger = Ledger::read(&house.cloud_data()).map_err(|e| Error::Failed(e.to_string()))?;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::line::Line;
 use super::{Driver, Next, closed, fence};
 use crate::cloud::CallError;
 use crate::jobs::Error;
@@ -54,9 +55,11 @@ impl Driver<'_> {
         };
         let sent = history.attempts.iter().any(|a| a.step == UNDO && a.outcome == AttemptOutcome::Ok);
         match seen.map(|machine| machine.state) {
-            None | Some(ServerStatus::Terminated) => return self.gone(history, promise).await,
+            Some(ServerStatus::Terminated) => return self.gone(history, promise).await,
+            None if sent || !self.may_be_hidden(history, &line) => return self.gone(history, promise).await,
             Some(ServerStatus::Stopping) if sent => return Ok(Next::Pause(UNDO_LOOK)),
-            Some(_) => {}
+            // One that is not shown yet is terminated all the same.
+            None | Some(_) => {}
         }
         attempt.lease.clone_from(&line.lease.shown);
         let change =
@@ -67,7 +70,7 @@ impl Driver<'_> {
         hit("undo-call.before");
         let answer = line.bounded(line.provider.terminate(&line.context(), &resource)).await;
         hit("undo-call.after");
-        self.undone(job, attempt.uid, answer).await
+        self.undone(job, attempt.uid, self.believed(history, &line, answer)).await
     }
 
     pub(super) async fn undo_again(&mut self, history: &History, open: &Attempt) -> Result<Next, Error> {
@@ -83,10 +86,34 @@ impl Driver<'_> {
         hit("resend.before");
         let answer = line.bounded(line.provider.terminate(&line.context(), resource)).await;
         hit("resend.after");
-        self.undone(job, open.uid, answer).await
+        self.undone(job, open.uid, self.believed(history, &line, answer)).await
     }
 
-    pub(super) async fn undone(
+    /// Whether the cloud may not show yet what the job made: then its absence proves nothing.
+    fn may_be_hidden(&self, history: &History, line: &Line) -> bool {
+        let made =
+            history.attempts.iter().filter(|a| a.step != UNDO).map(|a| a.closed_at.unwrap_or(a.started_at));
+        let shown_by = made.max().map(|at| at.plus(line.provider.capabilities().t_vis));
+        shown_by.is_some_and(|at| self.ports.clock.now() < at)
+    }
+
+    /// An answer that there is no such server, from a cloud that may not show it yet, is no answer.
+    fn believed(
+        &self,
+        history: &History,
+        line: &Line,
+        answer: Result<(), CallError>,
+    ) -> Result<(), CallError> {
+        match answer {
+            Err(error) if error.class() == ErrorClass::NotFound && self.may_be_hidden(history, line) => {
+                let text = format!("too early to believe it: {error}");
+                Err(CallError::refused(ErrorClass::Transient, "NotShownYet", text))
+            }
+            other => other,
+        }
+    }
+
+    async fn undone(
         &mut self,
         job: &Job,
         attempt: AttemptUid,
