@@ -18,7 +18,7 @@ mod directory;
 mod error;
 mod handshake;
 mod hub;
-mod machine;
+pub(crate) mod machine;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -36,7 +36,7 @@ pub use error::Error;
 use crate::crypto::pki::{self, Authority, Identity};
 use crate::model::{Boot, Epoch, JobUid, ServerId};
 use crate::mq::Queue;
-use crate::ops::Metrics;
+use crate::ops::{Health, Metrics};
 use crate::store::Store;
 use crate::supervision::{Arbiter, Mailbox, Options, Supervisor};
 use crate::wire::{CommandId, HandshakeAnswer, HandshakeRequest, LookAnswer, Offsets, Pong, Reference};
@@ -110,6 +110,8 @@ pub struct Parts {
     pub role: Identity,
     /// Figures.
     pub metrics: Metrics,
+    /// Told when commands wait for guests that cannot be reached.
+    pub health: Health,
     /// Sizes and times.
     pub limits: Limits,
 }
@@ -125,6 +127,7 @@ struct Links {
     /// need later, and the process would keep it.
     greeting: Semaphore,
     metrics: Metrics,
+    health: Health,
     limits: Limits,
 }
 
@@ -147,10 +150,10 @@ impl Agents {
         // Sessions last; what would shorten the next handshake is kept for every guest and hardly ever used.
         tls.resumption = rustls::client::Resumption::disabled();
         let tls = Arc::new(tls);
-        let Parts { store, queue, boot, authority, metrics, limits, .. } = parts;
+        let Parts { store, queue, boot, authority, metrics, health, limits, .. } = parts;
         let handshakes = Arc::new(Semaphore::new(limits.handshakes));
         let greeting = Semaphore::new(GREETED_AT_ONCE);
-        let links = Arc::new(Links { store, queue, boot, authority, tls, greeting, metrics, limits });
+        let links = Arc::new(Links { store, queue, boot, authority, tls, greeting, metrics, health, limits });
         let directory = Directory::default();
         let spec = hub::Spec {
             links: Arc::clone(&links),

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use super::databases::Databases;
 use super::folder::Folder;
 use super::{Error, last_resort};
+use crate::cloud::Answering;
 use crate::config::{Config, ms};
 use crate::jobs::{Changes, ClockKeeper, ClockSpec, DatabaseClock};
 use crate::model::{Boot, Generation};
@@ -54,6 +55,10 @@ impl Ops {
         let store = Store::open(which, &store::Settings::new(manager), Arc::new(told))
             .map_err(|source| Error::Database { name: which.name, source })?;
         store.keep(&self.supervisor, &self.supervisor.arbiter("plumbing"));
+        // The pinger tells how the one of analytics is, with what waits for it.
+        if which.name != ANALYTICS.name {
+            store.tell(&self.health, [PROVISIONING.name, "provisioning writes"]);
+        }
         Ok(store)
     }
 }
@@ -71,6 +76,8 @@ pub(super) struct Base {
     pub(super) beat: Beat,
     pub(super) clock: DatabaseClock,
     pub(super) changes: Changes,
+    /// Which accounts' clouds answer.
+    pub(super) answering: Answering,
     /// Told when a life was declared dead.
     pub(super) died: Arc<Notify>,
     /// The actor that beats, once it does.
@@ -116,6 +123,7 @@ impl Base {
         let (sequencer, changes) = (Sequencer::new(store.clone()), Changes::new());
         let died = Arc::new(Notify::new());
         let beating = OnceLock::new();
+        let answering = Answering::new(ops.health.clone());
         Ok(Self {
             config,
             folder,
@@ -127,6 +135,7 @@ impl Base {
             beat,
             clock,
             changes,
+            answering,
             died,
             beating,
             _hold: hold,
@@ -153,6 +162,7 @@ impl Base {
             look: ms(settings.look_ms),
             still: ms(settings.still_ms),
             died: Arc::clone(&self.died),
+            health: self.ops.health.clone(),
         };
         let node = supervisor.spawn::<NodeActor>(&plumbing, node, Options::permanent());
         // Called once a process.

@@ -117,6 +117,9 @@ pub(super) async fn here(settings: &config::Simulated, inside: Inside<'_>) -> Re
     };
     let cloud = Simulated::open(opening).await.map_err(|e| Error::part("simulated cloud", &e))?;
     cloud.faults().next(Operation::Launch, settings.lose_answers, Fault::LoseAnswer);
+    if let Some(late) = settings.land_late_ms {
+        cloud.faults().next(Operation::Launch, 1, Fault::LandLate(ms(late)));
+    }
     cloud.faults().by_chance(Odds {
         seed: settings.fault_seed,
         lose: settings.lose_percent,

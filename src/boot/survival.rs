@@ -215,10 +215,24 @@ async fn ruined(kind: &'static str, key_starts: &str) {
 
 #[actix_rt::test]
 async fn each_permanent_actor_that_is_given_up_ends_the_process_and_touches_no_neighbour() {
-    let databases = [("database", "provisioning"), ("database", "analytics"), ("database", "credentials")];
+    let databases = [("database", "provisioning"), ("database", "credentials")];
     let others = PERMANENT.into_iter().filter(|kind| *kind != "database").map(|kind| (kind, ""));
     let all: Vec<_> = databases.into_iter().chain(others).collect();
     join_all(all.into_iter().map(|(kind, key)| ruined(kind, key))).await;
+}
+
+#[actix_rt::test]
+async fn the_analytics_databases_actor_that_is_given_up_ends_nothing() {
+    let site = site(|_| {}).await;
+    site.house.base.ops.supervisor.ruin("database", "analytics").await;
+    let shown = site.house.base.ops.supervisor.snapshots();
+    assert!(shown.iter().any(|s| s.key == "analytics" && s.state == "given-up"), "{shown:#?}");
+    // Its thread lives on, or another is started by who needs it: everything works.
+    site.all_work(1).await;
+    let (ready, parts) = site.house.base.ops.health.ready();
+    assert!(ready, "{parts:#?}");
+    let fatal = tokio::time::timeout(Duration::from_millis(100), site.house.base.ops.supervisor.fatal());
+    assert!(fatal.await.is_err(), "the process goes on");
 }
 
 #[actix_rt::test]

@@ -380,7 +380,14 @@ impl Client {
             // The request may have been taken.
             Err(_) => return Err(self.broken(format!("nothing in {} s", PATIENCE.as_secs()))),
         };
-        if answer.status().is_success() { Ok(answer) } else { Err(refusal(answer).await) }
+        if !answer.status().is_success() {
+            return Err(refusal(answer).await);
+        }
+        if let Some(age) = answer.headers().get("x-dispatcher-stale").and_then(|age| age.to_str().ok()) {
+            // Beside the answer, which programs may read.
+            eprintln!("stale: as it was {age} s ago, because the dispatcher cannot read its rows now");
+        }
+        Ok(answer)
     }
 
     fn unreachable(&self, text: String) -> Error {

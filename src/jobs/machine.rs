@@ -15,6 +15,7 @@ use crate::wire::{CommandResult, Outcome};
 
 /// How long things may take before a job changes its mind. All from configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))]
 pub struct Limits {
     /// First pause after a refusal worth another try; doubles.
     pub retry_first: Duration,
@@ -30,6 +31,8 @@ pub struct Limits {
     pub tries: i32,
     /// How long beyond its deadline a job may still look for an unknown outcome, on top of Q.
     pub grace: Duration,
+    /// How long after a job's end what may still turn up of it is looked for.
+    pub look_after: Duration,
 }
 
 impl Default for Limits {
@@ -42,12 +45,14 @@ impl Default for Limits {
             set_aside: Duration::from_secs(60),
             tries: 3,
             grace: Duration::from_secs(30),
+            look_after: Duration::from_secs(24 * 3600),
         }
     }
 }
 
 /// What the provider promises for the job's account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))]
 pub struct Promise {
     /// How it tells a repeated create.
     pub class: TokenClass,
@@ -76,6 +81,7 @@ pub struct Facts<'a> {
 
 /// How a job ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize))]
 pub struct Ending {
     /// Which end.
     pub state: JobState,
@@ -97,6 +103,7 @@ impl Ending {
 
 /// The next move.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize))]
 pub enum Plan {
     /// Ended, or another life's: leave it alone.
     Leave,

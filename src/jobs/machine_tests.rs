@@ -11,7 +11,7 @@ use super::timeline::samples;
 use crate::cloud::TokenClass;
 use crate::model::{
     AttemptOutcome, Boot, CommandParams, ErrorClass, JobKind, JobParams, JobState, JobUid, Micros,
-    NoopParams, ServerId, ServerParams, Verdict, WatchKind,
+    NoopParams, RegionId, ServerId, ServerParams, TakeBackParams, Verdict, WatchKind,
 };
 use crate::store::provisioning::job::{Evidence, History};
 
@@ -44,6 +44,12 @@ fn params(kind: JobKind) -> JobParams {
         JobKind::RunCommand => {
             JobParams::RunCommand(CommandParams { server: ServerId(7), argv: Vec::new(), timeout_secs: 1 })
         }
+        JobKind::TakeBack => JobParams::TakeBack(TakeBackParams {
+            resource: "i-1".into(),
+            region: RegionId(1),
+            tag: "t".into(),
+            left_by: JobUid::random(),
+        }),
         JobKind::LaunchServer => serde_json::from_value(serde_json::json!({"kind": "launch-server", "params": {
             "name": "web", "description": "", "account": 1, "cloud": 1, "region": 1, "data_center": 1,
             "provider_data_center": "d", "product": 1, "provider_product": "p", "image": 1, "provider_image": "m",

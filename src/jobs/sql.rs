@@ -177,7 +177,7 @@ fn place(c: &mut AnyConnection, id: AccountId, within: Option<RegionId>) -> Quer
     Ok(name.map(|region| Place { account_number, credential, cloud: CloudId(cloud), region }))
 }
 
-fn apply(c: &mut AnyConnection, boot: Boot, change: &Change) -> QueryResult<Applied> {
+pub(crate) fn apply(c: &mut AnyConnection, boot: Boot, change: &Change) -> QueryResult<Applied> {
     let done = |stored: bool| if stored { Applied::Done } else { Applied::Fenced };
     match change {
         Change::Claim { claim, open } => {

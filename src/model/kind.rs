@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::{
-    AccountId, BillingCodeId, CloudId, DataCenterId, GroupId, ImageId, ProductId, RegionId, ServerId,
+    AccountId, BillingCodeId, CloudId, DataCenterId, GroupId, ImageId, JobUid, ProductId, RegionId, ServerId,
 };
 
 /// Kind of a job.
@@ -24,6 +24,8 @@ pub enum JobKind {
     PauseServer,
     /// Runs a command on a guest through its agent.
     RunCommand,
+    /// Destroys a server that turned up after its job had ended; submitted by the janitor only.
+    TakeBack,
 }
 
 /// Text that names no job kind.
@@ -41,6 +43,7 @@ impl JobKind {
         Self::StopServer,
         Self::PauseServer,
         Self::RunCommand,
+        Self::TakeBack,
     ];
 
     /// Whether it changes the state of an existing server, so that such jobs must follow one another.
@@ -60,6 +63,7 @@ impl JobKind {
             Self::StopServer => "stop-server",
             Self::PauseServer => "pause-server",
             Self::RunCommand => "run-command",
+            Self::TakeBack => "take-back",
         }
     }
 }
@@ -110,6 +114,9 @@ pub enum JobParams {
     /// See [`JobKind::RunCommand`].
     #[serde(rename = "run-command")]
     RunCommand(CommandParams),
+    /// See [`JobKind::TakeBack`].
+    #[serde(rename = "take-back")]
+    TakeBack(TakeBackParams),
 }
 
 impl JobParams {
@@ -124,6 +131,7 @@ impl JobParams {
             Self::StopServer(_) => JobKind::StopServer,
             Self::PauseServer(_) => JobKind::PauseServer,
             Self::RunCommand(_) => JobKind::RunCommand,
+            Self::TakeBack(_) => JobKind::TakeBack,
         }
     }
 
@@ -131,7 +139,7 @@ impl JobParams {
     #[must_use]
     pub const fn server(&self) -> Option<ServerId> {
         match self {
-            Self::Noop(_) | Self::LaunchServer(_) => None,
+            Self::Noop(_) | Self::LaunchServer(_) | Self::TakeBack(_) => None,
             Self::TerminateServer(p) | Self::StartServer(p) | Self::StopServer(p) | Self::PauseServer(p) => {
                 Some(p.server)
             }
@@ -216,6 +224,20 @@ pub struct CommandParams {
     pub argv: Vec<String>,
     /// Longest run in seconds, after which the guest ends it.
     pub timeout_secs: u32,
+}
+
+/// Parameters of [`JobKind::TakeBack`]: what is destroyed has no row of its own.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TakeBackParams {
+    /// The provider's id of the server.
+    pub resource: String,
+    /// Where it is.
+    pub region: RegionId,
+    /// The tag by which it was found.
+    pub tag: String,
+    /// The job that left it behind.
+    pub left_by: JobUid,
 }
 
 #[cfg(test)]

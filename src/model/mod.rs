@@ -3,6 +3,8 @@
 //! This room never does I/O and knows no database, socket or actor. Whoever needs a word of the domain finds it
 //! here with one meaning: *tenant* is [`CustomerId`], *fence* is [`Epoch`].
 
+#[cfg(test)]
+pub(crate) mod dice;
 mod id;
 mod kind;
 mod nearest;
@@ -15,9 +17,12 @@ pub use id::{
     Generation, GroupId, ImageId, InvalidUid, JobId, JobUid, ProductId, RegionId, RoleId, ServerId, Uid,
     UserId, WatchUid,
 };
-pub use kind::{CommandParams, InvalidKind, JobKind, JobParams, LaunchParams, NoopParams, ServerParams};
+pub use kind::{
+    CommandParams, InvalidKind, JobKind, JobParams, LaunchParams, NoopParams, ServerParams, TakeBackParams,
+};
 pub use nearest::nearest;
 pub use state::{
-    AttemptOutcome, ErrorClass, InvalidWord, JobState, PublicStatus, ServerStatus, Verdict, WatchKind,
+    AttemptOutcome, ErrorClass, InvalidWord, JobState, ObligationState, PublicStatus, ServerStatus, Verdict,
+    WatchKind,
 };
 pub use time::{Micros, boot_time_micros};

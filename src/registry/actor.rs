@@ -487,8 +487,8 @@ impl Handler<Exited> for RegistryActor {
 
 /// Sets a job aside whose actor failed again and again, with the text of the failure, so that it blocks no other.
 async fn set_aside(spec: Spec, uid: JobUid, text: String) {
-    let (life, grace) = ((spec.ports.boot, spec.ports.generation), spec.ports.limits.grace);
-    match jobs::set_aside(&spec.store, life, uid, (text, spec.set_aside, grace)).await {
+    let (life, limits) = ((spec.ports.boot, spec.ports.generation), spec.ports.limits);
+    match jobs::set_aside(&spec.store, life, uid, (text, spec.set_aside, limits)).await {
         Ok(true) => spec.changes.tell(uid),
         Ok(false) => {}
         Err(error) => log::error!("a failing job is not set aside yet: {error}; job={uid}"),

@@ -6,11 +6,11 @@
 
 mod actor;
 mod cron;
-mod directory;
+pub(crate) mod directory;
 mod error;
 mod node;
 mod pauses;
-mod peers;
+pub(crate) mod peers;
 mod person;
 #[cfg(test)]
 mod schedule_tests;

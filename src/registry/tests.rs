@@ -138,6 +138,7 @@ fn beating(store: &Store, boot: Boot, supervisor: &Supervisor) -> Arc<tokio::syn
         look: Duration::from_millis(100),
         still: Duration::from_secs(1),
         died: Arc::clone(&died),
+        health: Health::new(),
     };
     let _node = supervisor.spawn::<NodeActor>(&supervisor.here(), node, Options::permanent());
     died

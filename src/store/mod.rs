@@ -5,8 +5,10 @@
 //! connection on an actor's thread. This room knows rows and conditions; it never decides what a job does next.
 
 mod check;
+mod condition;
 mod connection;
 mod error;
+mod fault;
 mod handle;
 mod keeper;
 mod prepared;
@@ -16,12 +18,14 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod url;
+mod witness;
 mod writer;
 
 pub mod analytics;
 pub mod provisioning;
 
 pub use check::{Finding, Level, Status};
+pub use condition::Standing;
 pub use connection::{ANALYTICS, AnyConnection, CREDENTIALS, Database, Manager, PROVISIONING};
 pub use error::Error;
 pub use handle::{Counters, Settings, Store};

@@ -10,14 +10,15 @@ use futures_util::future::join_all;
 
 use super::keeper::Break;
 use super::provisioning::accept::{self, Accepted, Entry, IdemKey, Submit};
+use super::provisioning::job::Attempt;
 use super::provisioning::schema::{idem, job as jobs, setting};
-use super::provisioning::transition::{self, Claim, End, Fence, Waiting};
+use super::provisioning::transition::{self, Claim, End, Fence, Opened, Waiting};
 use super::provisioning::{job, node};
 use super::testing::{Bed, on_both};
 use super::{Error, PROVISIONING, Settings, Store};
 use crate::model::{
-    AccountId, Boot, CustomerId, Epoch, Generation, JobId, JobParams, JobState, JobUid, Micros, NoopParams,
-    Uid, UserId,
+    AccountId, AttemptOutcome, AttemptUid, Boot, CustomerId, Epoch, Generation, JobId, JobParams, JobState,
+    JobUid, Micros, NoopParams, Uid, UserId,
 };
 use crate::ops::Health;
 use crate::supervision::Supervisor;
@@ -37,6 +38,7 @@ on_both!(
     a_repeat_of_the_same_item_is_its_own_answer_and_a_used_number_is_nobodys,
     one_of_many_lives_claims_and_only_a_living_one_takes_over,
     an_end_is_written_once_and_complete_only_from_awaiting,
+    a_call_whose_commit_came_late_stays_the_only_one,
 );
 
 struct House {
@@ -368,6 +370,56 @@ async fn an_end_is_written_once_and_complete_only_from_awaiting(bed: Bed) {
     assert!(matches!(store.write(move |c| transition::cancel_asked(c, uid, "ann")).await, Ok(false)));
     let row = store.read(move |c| job::by_uid(c, uid)).await.expect("a read").expect("the job");
     assert_eq!((row.state.as_str(), row.owner), ("cancelled", None));
+}
+
+fn call_of(job: JobUid, epoch: i64) -> Attempt {
+    Attempt {
+        uid: AttemptUid::random(),
+        job,
+        customer: CustomerId(1),
+        step: "noop".to_owned(),
+        variant: 0,
+        try_no: 1,
+        n: 1,
+        epoch: Epoch(epoch),
+        token: String::new(),
+        request: Vec::new(),
+        lease: String::new(),
+        outcome: AttemptOutcome::Open,
+        class: None,
+        evidence: String::new(),
+        output: String::new(),
+        started_at: Micros(0),
+        closed_at: None,
+        quiet_until: None,
+        version: 1,
+    }
+}
+
+/// A write is given up as unknown while the server stands still, and is carried out later, after its job was planned anew
+/// from rows that did not show it yet.
+async fn a_call_whose_commit_came_late_stays_the_only_one(bed: Bed) {
+    let house = open(bed);
+    let (store, boot) = (&house.store, life(&house.store).await);
+    let uid = queued(store, 1).await;
+    let open =
+        async || store.read(move |c| job::history(c, uid)).await.expect("a read").expect("the job").attempts;
+    let begin = async |call: Attempt| {
+        let claim = claim_of(uid, 0, boot);
+        store.write(move |c| transition::claim_and_open(c, &claim, &call)).await.expect("asked")
+    };
+    let (late, anew) = (call_of(uid, 1), call_of(uid, 1));
+    assert_eq!(begin(late.clone()).await, Some(true));
+    assert_eq!(begin(anew).await, Some(false), "the claim stands, its attempt is the other one");
+    assert_eq!(begin(late.clone()).await, Some(true), "the same item again finds itself");
+    assert_eq!(open().await.iter().map(|a| a.uid).collect::<Vec<_>>(), [late.uid]);
+    let next = async |call: Attempt| {
+        let write = store.write(move |c| transition::open_attempt(c, boot, JobState::Running, &call, None));
+        write.await.expect("asked")
+    };
+    assert_eq!(next(call_of(uid, 1)).await, Opened::Fenced, "nothing is sent while another call is open");
+    assert_eq!(next(late.clone()).await, Opened::Yes, "the same item again finds itself");
+    assert_eq!(open().await.len(), 1);
 }
 
 async fn keys_that_differ_in_case_or_trailing_blanks_are_different(bed: Bed) {

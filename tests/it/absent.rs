@@ -1,10 +1,12 @@
 //! A part is away: what needs it waits and says why, everything else goes on, and it completes when the part is back.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use dispatcher::store::{Manager, analytics};
 use serde_json::Value;
 
+use crate::down::{mode_is, works};
 use crate::harness::catalogue::Catalogue;
 use crate::harness::client::{Client, is_end, noop, number, run};
 use crate::harness::ledger;
@@ -96,6 +98,10 @@ fn without_the_key_manager_a_launch_waits_says_so_and_completes_when_it_is_back(
     assert_eq!(ledger::read(&site.data()).launches.len(), 0, "no call without a credential");
     let other = client.submit(&noop("needs no credential"), None);
     client.completed(other);
+    let said = mode_is(&site.ready().ops_url, "key manager away");
+    assert!(
+        works(&said, "submits") && works(&said, "commands on guests") && !works(&said, "calls to clouds")
+    );
     site.stop();
     site.start(&[]);
     site.client().completed(id);
@@ -123,7 +129,12 @@ fn without_the_worker_what_guests_report_waits_and_clouds_go_on() {
 
 /// Heartbeats written down for a guest.
 fn heartbeats(site: &Site, server: i64) -> usize {
-    let url = format!("sqlite://{}", site.data().join("analytics.db").display());
+    heartbeats_in(&site.data().join("analytics.db"), server)
+}
+
+/// The same in a database somewhere else.
+pub(crate) fn heartbeats_in(database: &Path, server: i64) -> usize {
+    let url = format!("sqlite://{}", database.display());
     let mut connection = Manager::new(&url).expect("a URL").open().expect("the database");
     analytics::newest(&mut connection, server, 100).expect("rows").len()
 }

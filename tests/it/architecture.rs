@@ -14,7 +14,7 @@ const LEVELS: &[&[&str]] = &[
     &["jobs"],
     &["monitor", "worker", "pinger"],
     &["registry"],
-    &["web"],
+    &["web", "sim"],
     &["boot", "cli"],
 ];
 

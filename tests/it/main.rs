@@ -24,6 +24,10 @@ mod crash;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
+mod disk;
+#[cfg(test)]
+mod down;
+#[cfg(test)]
 mod full_disk;
 #[cfg(test)]
 mod guest;
@@ -41,3 +45,7 @@ mod queue;
 mod ready;
 #[cfg(test)]
 mod roles;
+#[cfg(test)]
+mod signals;
+#[cfg(test)]
+mod starved;

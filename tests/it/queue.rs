@@ -13,6 +13,7 @@ use lapin::{BasicProperties, Connection, ConnectionProperties};
 use serde_json::json;
 
 use crate::broker::{Broker, is_here};
+use crate::down::{mode_is, works};
 use crate::harness::catalogue::Catalogue;
 use crate::harness::client::{Client, noop, page, run};
 use crate::harness::ledger;
@@ -189,6 +190,10 @@ fn a_broker_that_dies_stops_or_is_blocked_costs_no_submit_and_no_message() {
         wait_until("the backlog grows older", SOON, || {
             figure(&ready, "dispatcher_outbox_oldest_seconds ") >= 2 && queue_part(&ready).0 == "degraded"
         });
+        let said = mode_is(&ready.ops_url, "queue away");
+        assert!(
+            works(&said, "submits") && works(&said, "reads") && !works(&said, "watches and work at once")
+        );
         broker.start();
         wait_until("the oldest is published", SOON, || {
             figure(&ready, "dispatcher_outbox_oldest_seconds ") == 0

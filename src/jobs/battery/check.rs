@@ -5,7 +5,7 @@ use crate::cloud::{Provider as _, TokenClass};
 use crate::jobs::machine;
 use crate::jobs::request;
 use crate::jobs::steps::{Effect, UNDO, step_of};
-use crate::model::{AttemptOutcome, JobKind, JobState, ServerStatus, Verdict};
+use crate::model::{AttemptOutcome, JobKind, JobParams, JobState, ServerStatus, Verdict};
 use crate::store::provisioning::agent;
 use crate::store::provisioning::job::History;
 use crate::store::provisioning::schema::obligation;
@@ -60,7 +60,10 @@ fn effects(world: &World, ended: &History, label: &str) {
             truth.effects.iter().filter(|(_, of)| Some(of) == token.as_ref()).collect()
         }
         Effect::Move(_) => {
-            let of = job.params.server().map(|id| format!("i-{id}"));
+            let of = match &job.params {
+                JobParams::TakeBack(params) => Some(params.resource.clone()),
+                params => params.server().map(|id| format!("i-{id}")),
+            };
             truth.effects.iter().filter(|(_, on)| Some(on) == of.as_ref()).collect()
         }
         Effect::Command => {

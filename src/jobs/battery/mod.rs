@@ -6,6 +6,9 @@ mod cloud;
 mod script;
 mod world;
 
+pub(crate) use self::cloud::machine;
+pub(crate) use self::world::{REGION, alone, params_of, server_row};
+
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -117,7 +120,7 @@ async fn look(world: &World, now: &History) -> bool {
 }
 
 fn shown(watch: &Watch, state: ServerStatus) -> String {
-    serde_json::to_string(&cloud::machine(&watch.target, state, None)).expect("plain data")
+    serde_json::to_string(&machine(&watch.target, state, None)).expect("plain data")
 }
 
 async fn write_verdict(world: &World, watch: &Watch, verdict: Verdict, raw: String) {
@@ -233,6 +236,7 @@ on_both!(
     a_cancel_of_a_command_at_work_survives_every_fault,
     jobs_on_one_server_follow_one_another_in_the_order_of_their_acceptance,
     a_job_that_kills_its_process_is_set_aside_claimed_again_and_ends,
+    what_the_cloud_does_not_show_yet_is_not_taken_for_gone,
     a_move_that_does_not_last_gets_another_round_and_no_more_than_three,
     a_move_in_its_second_and_third_round_survives_every_fault,
 );
@@ -465,6 +469,25 @@ async fn jobs_on_one_server_follow_one_another_in_the_order_of_their_acceptance(
     assert_eq!(ended.job.state, JobState::Complete);
     let effects: Vec<_> = world.cloud.truth.lock().expect("no panic").effects.iter().map(|e| e.0).collect();
     assert_eq!(effects, ["stop", "start"]);
+}
+
+async fn what_the_cloud_does_not_show_yet_is_not_taken_for_gone(bed: Bed) {
+    let world = World::new(bed, TokenClass::K).await;
+    let uid = world.submit(JobKind::LaunchServer).await;
+    let ports = world.life().await;
+    world.script.begin(None);
+    drive(&ports, (uid, None), &Notify::new()).await.expect("made");
+    let made = history(&world, uid).await.job;
+    let resource = made.resource.expect("its server");
+    // Of the three seconds that this cloud may take to show what it made.
+    let hidden_until = world.script.now().plus(Duration::from_secs(2));
+    world.cloud.truth.lock().expect("no panic").hidden_until = hidden_until;
+    world.store.write(move |c| transition::cancel_asked(c, uid, "ann")).await.expect("asked");
+    drive(&ports, (uid, None), &Notify::new()).await.expect("taken back");
+    let ended = history(&world, uid).await;
+    assert_eq!(ended.job.state, JobState::Cancelled);
+    assert_eq!(world.cloud.state_of(&resource), Some(ServerStatus::Terminated), "{:#?}", ended.attempts);
+    check(&world, &ended, "hidden at first").await;
 }
 
 async fn a_job_that_kills_its_process_is_set_aside_claimed_again_and_ends(bed: Bed) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::jobs::machine::CRASHES;
+use crate::jobs::machine::{CRASHES, Limits};
 use crate::jobs::request;
 use crate::jobs::steps::{Effect, step_of};
 use crate::model::{AccountId, Boot, CustomerId};
@@ -12,11 +12,9 @@ use crate::store::provisioning::transition::{self, Claim, End, Fence, Obligation
 use crate::store::{AnyConnection, Error, Store};
 use diesel::QueryResult;
 
-/// How long after a job's end what may still turn up is looked for.
-const JANITOR: Duration = Duration::from_secs(24 * 3600);
-
-/// Sets a job aside with the text of its failure; once its time and `grace` are over, ends it as unresolved. Works on
-/// the bare row, because the row itself may be what nobody can read. False when the job is another's or has ended.
+/// Sets a job aside with the text of its failure; once its time and the grace are over, ends it as unresolved. Works on
+/// the bare row, because the row itself may be what nobody can read. What may still turn up is looked for `look_after`
+/// its end. False when the job is another's or has ended.
 ///
 /// # Errors
 /// Those of the database; then it is found again by the sweep.
@@ -24,16 +22,16 @@ pub(crate) async fn set_aside(
     store: &Store,
     (boot, generation): (Boot, Generation),
     job: JobUid,
-    (text, pause, grace): (String, Duration, Duration),
+    (text, pause, limits): (String, Duration, Limits),
 ) -> Result<bool, Error> {
-    store.write(move |c| aside(c, (boot, generation), job, (&text, pause, grace))).await
+    store.write(move |c| aside(c, (boot, generation), job, (&text, pause, &limits))).await
 }
 
 fn aside(
     c: &mut AnyConnection,
     (boot, generation): (Boot, Generation),
     uid: JobUid,
-    (text, pause, grace): (&str, Duration, Duration),
+    (text, pause, limits): (&str, Duration, &Limits),
 ) -> QueryResult<bool> {
     let Some(row) = job::by_uid(c, uid)? else { return Ok(false) };
     let own = boot.to_string();
@@ -42,9 +40,9 @@ fn aside(
     }
     let Some(fence) = held(c, (boot, generation), uid, &row)? else { return Ok(false) };
     let now = c.now()?;
-    let last = Micros(row.deadline).plus(grace);
+    let last = Micros(row.deadline).plus(limits.grace);
     if last <= now {
-        return transition::end(c, &end_of(&row, fence, text, now));
+        return transition::end(c, &end_of(&row, fence, text, (now, limits)));
     }
     let why = format!("set aside after repeated failures: {text}");
     let waiting = Waiting { until: now.plus(pause).min(last), code: CRASHES.to_owned(), why };
@@ -73,7 +71,7 @@ fn held(
     Ok(claimed.then_some(Fence { job: uid, epoch: next }))
 }
 
-fn end_of(row: &JobRow, fence: Fence, text: &str, now: Micros) -> End {
+fn end_of(row: &JobRow, fence: Fence, text: &str, (now, limits): (Micros, &Limits)) -> End {
     let params: Option<JobParams> = serde_json::from_str(&row.params).ok();
     End {
         fence,
@@ -83,12 +81,17 @@ fn end_of(row: &JobRow, fence: Fence, text: &str, now: Micros) -> End {
         code: CRASHES.to_owned(),
         server: row.server.map(ServerId).or_else(|| params.as_ref().and_then(JobParams::server)),
         seen: None,
-        obligation: params.and_then(|params| owed(row, fence.job, &params, now)),
+        obligation: params.and_then(|params| owed(row, fence.job, &params, (now, limits))),
         cancel_known: row.cancel_by.is_some(),
     }
 }
 
-fn owed(row: &JobRow, uid: JobUid, params: &JobParams, now: Micros) -> Option<Obligation> {
+fn owed(
+    row: &JobRow,
+    uid: JobUid,
+    params: &JobParams,
+    (now, limits): (Micros, &Limits),
+) -> Option<Obligation> {
     let step = step_of(params.kind());
     let (Effect::Create, JobParams::LaunchServer(launch)) = (step.effect, params) else { return None };
     Some(Obligation {
@@ -97,6 +100,6 @@ fn owed(row: &JobRow, uid: JobUid, params: &JobParams, now: Micros) -> Option<Ob
         account: AccountId(row.account),
         region: launch.region,
         look_at: now,
-        look_until: now.plus(JANITOR),
+        look_until: now.plus(limits.look_after),
     })
 }

@@ -45,7 +45,7 @@ enum Next {
 }
 
 /// Runs a job until it needs no actor. What is known of it is planned from first, instead of its rows.
-pub(super) async fn drive(
+pub(crate) async fn drive(
     ports: &Ports,
     (uid, known): (JobUid, Option<History>),
     wake: &Notify,
@@ -64,8 +64,10 @@ pub(super) async fn drive(
             Next::Release => return Ok(()),
             Next::Pause(pause) => {
                 tokio::select! {
-                    () = ports.clock.sleep(pause) => {}
+                    // In this order, so that the same news and times always lead to the same moves.
+                    biased;
                     () = wake.notified() => {}
+                    () = ports.clock.sleep(pause) => {}
                 }
             }
         }
@@ -208,14 +210,18 @@ impl Driver<'_> {
     }
 
     fn plan(&self, history: &History, promise: Option<Promise>) -> Plan {
-        plan(&Facts {
+        let facts = Facts {
             history,
             now: self.ports.clock.now(),
             boot: self.ports.boot,
             promise,
             limits: &self.ports.limits,
             since: self.since,
-        })
+        };
+        let planned = plan(&facts);
+        #[cfg(test)]
+        crate::jobs::recorded::note(&facts, &planned);
+        planned
     }
 
     async fn promise(&self, history: &History) -> Result<Option<Promise>, Error> {

@@ -9,7 +9,7 @@ use crate::jobs::Error;
 use crate::jobs::machine::{self, Promise};
 use crate::jobs::ports::Change;
 use crate::jobs::steps::UNDO;
-use crate::model::{AttemptOutcome, AttemptUid, ErrorClass, ServerStatus};
+use crate::model::{AttemptOutcome, AttemptUid, ErrorClass, Micros, ServerStatus};
 use crate::ops::failpoint::{Fault, hit, sabotaged};
 use crate::store::provisioning::job::{Attempt, History, Job};
 use crate::store::provisioning::server::Seen;
@@ -49,10 +49,14 @@ impl Driver<'_> {
             Ok(line) => line,
             Err(next) => return Ok(next),
         };
+        let asked = self.ports.clock.now();
         let seen = match line.bounded(line.provider.machine(&line.context(), &resource)).await {
             Ok(seen) => seen,
             Err(error) => return self.not_seen(job, &error).await,
         };
+        if seen.is_none() && asked <= shown_from(history, line.provider.capabilities().t_vis) {
+            return Ok(Next::Pause(UNDO_LOOK));
+        }
         let sent = history.attempts.iter().any(|a| a.step == UNDO && a.outcome == AttemptOutcome::Ok);
         match seen.map(|machine| machine.state) {
             Some(ServerStatus::Terminated) => return self.gone(history, promise).await,
@@ -146,4 +150,10 @@ impl Driver<'_> {
         });
         self.released(Change::End(Box::new(end))).await
     }
+}
+
+/// From when on the cloud shows what the job made: a look that finds nothing before is no proof that it is gone.
+fn shown_from(history: &History, t_vis: Duration) -> Micros {
+    let made = history.attempts.iter().filter(|a| a.step != UNDO && a.outcome == AttemptOutcome::Ok);
+    made.filter_map(|a| a.closed_at).max().unwrap_or(history.job.created_at).plus(t_vis)
 }

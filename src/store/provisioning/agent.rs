@@ -414,6 +414,21 @@ pub fn open_commands(
         .load(connection)
 }
 
+/// How many of these servers have a command that was given before this time and not sent yet.
+///
+/// # Errors
+/// What the database reports.
+pub fn kept_waiting(connection: &mut AnyConnection, servers: &[i64], before: Micros) -> QueryResult<i64> {
+    guest_command::table
+        .filter(guest_command::server.eq_any(servers))
+        .filter(guest_command::state.eq(command::WAITING))
+        .filter(guest_command::made_at.lt(before.0))
+        .select(guest_command::server)
+        .distinct()
+        .load::<i64>(connection)
+        .map(|found| i64::try_from(found.len()).unwrap_or(i64::MAX))
+}
+
 /// One command.
 ///
 /// # Errors

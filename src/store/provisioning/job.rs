@@ -48,6 +48,7 @@ pub struct JobRow {
 
 /// A job.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))]
 pub struct Job {
     /// Its name for ever.
     pub uid: JobUid,
@@ -179,6 +180,7 @@ pub(super) struct AttemptRow {
 
 /// One call sent, written before it is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))]
 pub struct Attempt {
     /// Its name.
     pub uid: AttemptUid,
@@ -289,6 +291,7 @@ pub(super) struct EvidenceRow {
 
 /// What somebody saw. Insert only, accepted from anyone, never tested against an epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))]
 pub struct Evidence {
     /// The attempt or watch it is about.
     pub subject: String,
@@ -342,6 +345,7 @@ impl TryFrom<EvidenceRow> for Evidence {
 
 /// Everything about one job that a decision may need.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))]
 pub struct History {
     /// The job.
     pub job: Job,

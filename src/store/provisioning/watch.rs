@@ -27,6 +27,7 @@ pub(super) struct WatchRow {
 
 /// A watch of one job, step and try.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))]
 pub struct Watch {
     /// Its name; a verdict decides only if it names an open watch.
     pub uid: WatchUid,

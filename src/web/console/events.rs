@@ -16,6 +16,8 @@ use super::jobs as lists;
 use super::show::{Card, JobLive, Row, RowPart};
 use crate::access::{Action, Resource, Verb};
 use crate::model::{JobId, JobUid, Micros};
+use crate::ops::Health;
+use crate::ops::mode::modes;
 use crate::store::provisioning::job::{self, Job, JobRow};
 use crate::store::provisioning::search::{self, Search};
 use crate::store::provisioning::{catalog, view};
@@ -61,6 +63,8 @@ async fn opened(request: &HttpRequest, state: &State) -> Result<HttpResponse, Pr
             counted: None,
             owed: false,
             feed,
+            health: state.health.clone(),
+            mode: mode_now(&state.health),
         };
         actix_web::rt::spawn(async move { list.run(line, changes).await.is_err() });
         return Ok(answer);
@@ -133,6 +137,15 @@ struct List {
     owed: bool,
     /// Whether the page shows more than the list.
     feed: bool,
+    health: Health,
+    /// The mode that was told last.
+    mode: String,
+}
+
+/// Which parts are down, and how badly.
+fn mode_now(health: &Health) -> String {
+    let modes = modes(&health.ready().1);
+    modes.iter().map(|mode| format!("{} {:?}; ", mode.name, mode.state)).collect()
 }
 
 impl List {
@@ -150,7 +163,9 @@ impl List {
                 },
                 None => drop(line.next(&mut changes).await?),
             }
-            match self.changed(since).await {
+            let changed = self.changed(since).await;
+            self.tell_mode(&mut line).await?;
+            match changed {
                 Ok((news, now)) => {
                     since = now;
                     self.tell(&mut line, &news, now).await?;
@@ -173,6 +188,16 @@ impl List {
             Ok((News { rows, fits, attempts, accounts }, view::now(c)?))
         });
         read.await
+    }
+
+    /// A page that shows more than the list is told when a part goes down or comes back.
+    async fn tell_mode(&mut self, line: &mut Line) -> Result<(), Gone> {
+        let now = mode_now(&self.health);
+        if !self.feed || now == self.mode {
+            return Ok(());
+        }
+        self.mode = now;
+        line.event("mode", None, &json!({ "mode": self.mode })).await
     }
 
     async fn tell(&mut self, line: &mut Line, news: &News, now: Micros) -> Result<(), Gone> {

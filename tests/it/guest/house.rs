@@ -277,6 +277,7 @@ fn start(
         authority: Authority::load(cert, key).expect("loads"),
         role: services.issue_role(pki::DISPATCHER_ROLE, &[], DAY).expect("issued"),
         metrics: Metrics::new(),
+        health: Health::new(),
         limits: limits(),
     };
     Agents::start(&supervisor, &supervisor.here(), parts).expect("starts")

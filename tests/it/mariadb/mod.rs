@@ -4,6 +4,7 @@
 //! loudly that it was skipped; with `CI=true` that is a failure.
 
 mod house;
+mod outage;
 mod store;
 
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,6 +1,6 @@
 //! Calls: the attempt written before, the outcome written after.
 
-use diesel::dsl::case_when;
+use diesel::dsl::{case_when, exists, not};
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable};
 
@@ -47,7 +47,7 @@ pub fn open_attempt(
         insert_open(connection, row)?;
     }
     let fence = Fence { job: row.job, epoch: row.epoch };
-    if !may_act(connection, fence, boot, state)? {
+    if !may(connection, fence, (boot, state), Some(row.uid))? {
         return Ok(Opened::Fenced);
     }
     if let Some(id) = resource
@@ -76,6 +76,17 @@ pub fn may_act(
     boot: Boot,
     state: JobState,
 ) -> QueryResult<bool> {
+    may(connection, fence, (boot, state), None)
+}
+
+/// The same; for a call to be opened also that no other call of the job is open. One may be that nobody knew of when
+/// this one was planned: its commit was given up as unknown and came late.
+fn may(
+    connection: &mut AnyConnection,
+    fence: Fence,
+    (boot, state): (Boot, JobState),
+    opens: Option<AttemptUid>,
+) -> QueryResult<bool> {
     let (now, epoch) = (connection.now()?.0, fence.named(connection)?);
     let mut mine = diesel::update(job::table)
         .filter(job::uid.eq(fence.job.to_string()))
@@ -87,6 +98,13 @@ pub fn may_act(
     }
     if state == JobState::Running {
         mine = mine.filter(job::cancel_by.is_null());
+    }
+    if let Some(own) = opens {
+        let other = attempt::table
+            .filter(attempt::job.eq(fence.job.to_string()))
+            .filter(attempt::outcome.eq(AttemptOutcome::Open.as_str()))
+            .filter(attempt::uid.ne(own.to_string()));
+        mine = mine.filter(not(exists(other)));
     }
     let touched = (
         job::changed_at.eq(now),

@@ -8,7 +8,7 @@ use crate::model::{Boot, Epoch, Generation, JobState, Micros};
 use crate::ops::failpoint::{Fault, sabotaged};
 use crate::store::provisioning::job::Attempt;
 use crate::store::provisioning::node as lives;
-use crate::store::provisioning::schema::{job, node, watch};
+use crate::store::provisioning::schema::{attempt as attempts, job, node, watch};
 use crate::store::{AnyConnection, Prepared};
 
 /// What a claim saw and wants.
@@ -28,12 +28,27 @@ pub struct Claim {
     pub crashes: i32,
 }
 
+/// How a claim ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Claimed {
+    /// By this item, now.
+    Now,
+    /// By this life, before: by this item, whose commit was unknown, or by an earlier one that came late.
+    Before,
+    /// Not at all.
+    No,
+}
+
 /// Becomes the owner of a job that has none, or whose owner is dead. A queued job that is paused is not claimed, unless
 /// its cancel was asked; it is put by until the pause is over.
 ///
 /// # Errors
 /// What the database reports.
 pub fn claim(connection: &mut AnyConnection, claim: &Claim) -> QueryResult<bool> {
+    take(connection, claim).map(|claimed| claimed != Claimed::No)
+}
+
+fn take(connection: &mut AnyConnection, claim: &Claim) -> QueryResult<Claimed> {
     debug_assert!(
         !claim.to.is_end() && claim.to != JobState::Queued && claim.to != JobState::Quarantined,
         "a claim leads to work: {claim:?}"
@@ -70,7 +85,7 @@ pub fn claim(connection: &mut AnyConnection, claim: &Claim) -> QueryResult<bool>
         _ => Prepared(diesel::update(free).set(taken)).execute(connection)?,
     };
     if rows == 1 {
-        return Ok(true);
+        return Ok(Claimed::Now);
     }
     // The commit of this very claim was unknown and it runs again: as wanted means it was mine.
     let mine = job::table
@@ -78,16 +93,17 @@ pub fn claim(connection: &mut AnyConnection, claim: &Claim) -> QueryResult<bool>
         .filter(job::epoch.eq(claim.next.0))
         .filter(job::owner.eq(&boot));
     if !sabotaged(Fault::CasZeroLost) && diesel::select(exists(mine)).get_result(connection)? {
-        return Ok(true);
+        return Ok(Claimed::Before);
     }
     if claim.from == JobState::Queued {
         hold::hold(connection, claim.seen)?;
     }
-    Ok(false)
+    Ok(Claimed::No)
 }
 
 /// A claim and the attempt that begins the work, in one item. False when the claim stands and the attempt does not,
-/// because a cancel was asked; none when somebody else was faster.
+/// because a cancel was asked, or because an earlier item of this life claimed the job and has an attempt of its own;
+/// none when somebody else was faster.
 ///
 /// # Errors
 /// What the database reports.
@@ -96,8 +112,14 @@ pub fn claim_and_open(
     claimed: &Claim,
     attempt: &Attempt,
 ) -> QueryResult<Option<bool>> {
-    if !claim(connection, claimed)? {
-        return Ok(None);
+    match take(connection, claimed)? {
+        Claimed::No => return Ok(None),
+        Claimed::Before => {
+            // Two items of one life look the same but for their attempts: what is written is the first one's.
+            let own = attempts::table.filter(attempts::uid.eq(attempt.uid.to_string()));
+            return diesel::select(exists(own)).get_result(connection).map(Some);
+        }
+        Claimed::Now => {}
     }
     // The claim is the guard: owner, epoch and state are its own. What it does not ask for is a cancel.
     let free = job::table.find(attempt.job.to_string()).select(job::cancel_by.is_null());

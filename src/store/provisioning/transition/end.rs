@@ -8,9 +8,9 @@ use super::{Fence, may_act};
 use crate::model::{
     AccountId, AttemptOutcome, Boot, CustomerId, JobState, JobUid, Micros, RegionId, ServerId, ServerStatus,
 };
-use crate::store::provisioning::schema::{attempt, job, obligation, watch};
+use crate::store::provisioning::schema::{attempt, job, watch};
 use crate::store::provisioning::server::{self, Seen};
-use crate::store::provisioning::{agent, insert_new};
+use crate::store::provisioning::{agent, obligation};
 use crate::store::{AnyConnection, Prepared};
 
 /// How a job ends.
@@ -128,18 +128,7 @@ pub(super) fn after_end(connection: &mut AnyConnection, end: &End, now: i64) -> 
         server::release(connection, id, end.fence.job)?;
     }
     if let Some(owed) = &end.obligation {
-        let row = (
-            obligation::tag.eq(&owed.tag),
-            obligation::job.eq(end.fence.job.to_string()),
-            obligation::customer.eq(owed.customer.0),
-            obligation::account.eq(owed.account.0),
-            obligation::region.eq(owed.region.0),
-            obligation::expected.eq(None::<String>),
-            obligation::look_at.eq(owed.look_at.0),
-            obligation::look_until.eq(owed.look_until.0),
-            obligation::made_at.eq(now),
-        );
-        insert_new(diesel::insert_into(obligation::table).values(row).execute(connection))?;
+        obligation::owe(connection, end.fence.job, owed)?;
     }
     Ok(())
 }
