@@ -232,7 +232,7 @@ fn cancel_was_heard(verdict: &mut Verdict, job: Option<&Whole>, id: i64) {
                 &[id],
             );
         }
-        Some(job) if job.state == "complete" => {
+        Some(job) if job.state == "complete" && !says_too_late(job) => {
             verdict.add(Class::FalseSuccess, format!("its cancel was accepted: {}", told(job)), &[id]);
         }
         Some(_) => {}
@@ -328,9 +328,11 @@ fn looks_were_kept(verdict: &mut Verdict, sources: &Sources) {
     }
 }
 
-/// Whether a cancelled job says that its effect came before the cancel could act.
-fn says_by_then(job: &Whole) -> bool {
-    job.state == "cancelled" && job.message.as_deref().is_some_and(|text| text.contains("; by then: "))
+/// Whether a command says that its cancel came when it had begun, or was over.
+fn says_too_late(job: &Whole) -> bool {
+    const WORDS: [&str; 3] = ["; by then: ", "came too late", "cancelled on the guest"];
+    let text = job.message.as_deref().unwrap_or_default();
+    job.kind == "run-command" && job.cancel_by.is_some() && WORDS.iter().any(|word| text.contains(word))
 }
 
 /// No call goes out before its attempt is stored.
@@ -376,7 +378,7 @@ fn jobs_say_what_happened(verdict: &mut Verdict, sources: &Sources) {
                 (ledger.of_job(&job.uid).count() > 0, all_gone)
             }
             // A cancel that came too late says what the command had done by then.
-            "run-command" => (ledger.runs_of(&job.uid) > 0, says_by_then(job)),
+            "run-command" => (ledger.runs_of(&job.uid) > 0, says_too_late(job)),
             "terminate-server" => {
                 (target(job, &instances).is_some_and(|instance| ledger.is_gone(instance)), false)
             }

@@ -136,6 +136,7 @@ fn an_end_that_is_not_true_is_a_false_one() {
     assert_eq!(found(|s| s.jobs[0].state = "unresolved".into()), [Class::Unresolved]);
     let too_late = |s: &mut Sources| {
         s.jobs[2].state = "cancelled".into();
+        s.jobs[2].cancel_by = Some("admin".into());
         s.jobs[2].message = Some("cancelled by admin; by then: exit code 0".into());
     };
     assert_eq!(found(too_late), []);

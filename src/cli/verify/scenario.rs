@@ -171,7 +171,7 @@ impl Scenario {
                 mix: Mix { commands: 60, command_cancels: 80, cancel_ms: 3000, launches: 30, ..LAUNCHES },
                 odds: quiet,
                 only: Some(Only::StandAt("command.marked", 16_000)),
-                expected: &[Class::FalseFailure, Class::Invariant],
+                expected: &[Class::Invariant],
                 ..Self::quick()
             },
             _ => return None,

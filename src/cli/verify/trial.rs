@@ -16,6 +16,7 @@ use super::plan::{Kind, Plan, Progress};
 use super::recovery::Eye;
 use super::report::{Line, Run};
 use super::rng::Rng;
+use super::scenario::Only;
 use crate::agents::ABSENT;
 use crate::store::AnyConnection;
 use crate::store::provisioning::invariants::{Moment, Violation, violations};
@@ -55,8 +56,12 @@ pub(super) async fn run(house: &mut House, plan: &Plan, broker: Broker) -> Resul
     for text in bad_ends {
         verdict.add(Class::BadEnd, text, &[]);
     }
-    for text in std::mem::take(&mut house.false_deaths) {
-        verdict.add(Class::FalseDeath, text, &[]);
+    // A machine that is short of processors may hold a process up for longer than a life may stand still; only where
+    // nothing else is done does such a death mean something.
+    if plan.scenario.only == Some(Only::CutDatabase) {
+        for text in std::mem::take(&mut house.false_deaths) {
+            verdict.add(Class::FalseDeath, text, &[]);
+        }
     }
     let rows = Duration::from_millis(plan.scenario.quiet_ms) + began.elapsed();
     for breach in eye.read(move |c| breaches(c, rows)).await? {
