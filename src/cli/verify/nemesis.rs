@@ -128,6 +128,10 @@ impl Nemesis<'_> {
         let down = self.house.members.iter().position(|member| member.kind == kind && !member.runs());
         let Some(at) = down.or_else(|| self.victim(&[kind])) else { return Ok(false) };
         self.end(at);
+        // Nobody else may start it meanwhile: two processes on one folder are none.
+        if let Some(member) = self.house.members.get_mut(at) {
+            member.tended = false;
+        }
         self.house.revive(Some(at)).await?;
         let order = self.house.order(kind, places);
         let Some(member) = self.house.members.get_mut(at) else { return Ok(false) };
@@ -135,7 +139,7 @@ impl Nemesis<'_> {
         member.spawn(&order)?;
         let died = self.dies(at).await?;
         if let Some(member) = self.house.members.get_mut(at) {
-            member.tended = true;
+            member.tended = !died;
         }
         self.progress.kills += usize::from(died);
         self.progress.missed = !died;
