@@ -56,6 +56,7 @@ fn well() -> Sources {
         terminated: vec!["i-1".into()],
         lost: Vec::new(),
         moves: Vec::new(),
+        floors: BTreeMap::from([("u3".to_owned(), 2)]),
         commands: BTreeMap::from([("u3.run.1.70".to_owned(), 1)]),
     };
     Sources {
@@ -145,6 +146,7 @@ fn an_end_that_is_not_true_is_a_false_one() {
     assert_eq!(found(|s| s.jobs[0].state = "unresolved".into()), [Class::Unresolved]);
     let too_late = |s: &mut Sources| {
         s.jobs[2].state = "cancelled".into();
+        s.jobs[2].cancel_by = Some("admin".into());
         s.jobs[2].message = Some("cancelled by admin; by then: exit code 0".into());
     };
     assert_eq!(found(too_late), []);
@@ -182,4 +184,11 @@ fn a_move_that_happened_is_no_failure_and_one_that_did_not_no_success() {
     assert_eq!(found(stop("failed", false)), []);
     assert_eq!(found(stop("failed", true)), [Class::FalseFailure]);
     assert_eq!(found(stop("complete", false)), [Class::FalseSuccess]);
+}
+
+#[test]
+fn a_look_that_raised_no_floor_is_a_breach() {
+    assert_eq!(found(|s| s.called_off.push(("u3".into(), 2))), []);
+    assert_eq!(found(|s| s.called_off.push(("u3".into(), 3))), [Class::Invariant]);
+    assert_eq!(found(|s| s.called_off.push(("u9".into(), 1))), [Class::Invariant]);
 }
