@@ -365,8 +365,9 @@ pub fn insert_command(connection: &mut AnyConnection, new: &NewCommand) -> Query
     insert_new(diesel::insert_into(guest_command::table).values(&row).execute(connection))
 }
 
-/// Asks for the end of a command that was sent: a fact in its row, which whoever holds the session with its guest
-/// carries out. The epoch is that of the job's owner; a later owner's wish replaces an earlier one's.
+/// Asks for the end of a command that was sent.
+///
+/// It is a fact in its row, which whoever holds the session with its guest carries out. The epoch is that of the job's owner; a later owner's wish replaces an earlier one's.
 ///
 /// # Errors
 /// What the database reports.
@@ -393,8 +394,9 @@ pub fn called_off(connection: &mut AnyConnection, id: ServerId) -> QueryResult<V
         .load(connection)
 }
 
-/// Commands of a server without a result, in the order they were given: those waiting to be sent first time and
-/// those sent before whose answer never came (the guest's journal answers a repeat). Those whose end was asked for are
+/// Commands of a server without a result, in the order they were given.
+///
+/// Those waiting to be sent first time, and those sent before whose answer never came (the guest's journal answers a repeat). Those whose end was asked for are
 /// not sent any more.
 ///
 /// # Errors

@@ -13,8 +13,8 @@ use crate::jobs::machine::Limits as JobLimits;
 use crate::jobs::ports::{Ask, Keys, Leased, Liveness, NoLease, Ports};
 use crate::jobs::{Changes, JobActor, Spec as JobSpec, SqlStore, SystemClock};
 use crate::model::{
-    Boot, DataCenterId, ImageId, JobId, JobParams, JobState, JobUid, LaunchParams, ProductId, RegionId,
-    ServerStatus, Uid,
+    Boot, DataCenterId, Generation, ImageId, JobId, JobParams, JobState, JobUid, LaunchParams, ProductId,
+    RegionId, ServerStatus, Uid,
 };
 use crate::monitor::janitor::{Limits, Spec};
 use crate::monitor::{CloudLook, Monitor};
@@ -170,6 +170,7 @@ impl House {
             clouds: self.clouds(),
             liveness: Arc::new(Alive),
             boot,
+            generation: Generation(0),
             install: Arc::clone(&self.install),
             ring: Arc::clone(&self.ring),
             limits: JobLimits {

@@ -101,7 +101,9 @@ fn take(connection: &mut AnyConnection, claim: &Claim) -> QueryResult<Claimed> {
     Ok(Claimed::No)
 }
 
-/// A claim and the attempt that begins the work, in one item. False when the claim stands and the attempt does not,
+/// A claim and the attempt that begins the work, in one item.
+///
+/// False when the claim stands and the attempt does not,
 /// because a cancel was asked, or because an earlier item of this life claimed the job and has an attempt of its own;
 /// none when somebody else was faster.
 ///
