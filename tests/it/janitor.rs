@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::harness::catalogue::Catalogue;
-use crate::harness::ledger::Ledger;
+use crate::harness::ledger;
 use crate::harness::{PROGRAM, Site, wait_for, wait_until};
 
 const SOON: Duration = Duration::from_secs(60);
@@ -26,7 +26,7 @@ fn what_lands_after_its_job_was_cancelled_is_taken_back_even_when_the_process_di
     let asked = client.native("POST", &format!("/api/v1/jobs/{id}/cancel"), None, None);
     asked.expect("an answer").expect(202);
     assert_eq!(client.ended(id)["state"], "cancelled");
-    wait_until("it lands", SOON, || Ledger::read(&site.data()).launches.len() == 1);
+    wait_until("it lands", SOON, || ledger::read(&site.data()).launches.len() == 1);
     let owed = client.get("/api/v1/obligations");
     assert_eq!((&owed["obligations"][0]["job"], &owed["obligations"][0]["looks"]), (&id.into(), &0.into()));
     site.kill();
@@ -38,8 +38,8 @@ fn what_lands_after_its_job_was_cancelled_is_taken_back_even_when_the_process_di
     let taken = wait_for("a job takes it back", SOON, || client.jobs("&kind=take-back").pop());
     let taken = client.completed(taken["id"].as_i64().expect("a number"));
     assert_eq!(taken["attempts"][0]["step"], "take-back", "{taken:#}");
-    let ledger = Ledger::read(&site.data());
-    assert_eq!(ledger.terminated, [ledger.launches[0].instance.clone()], "{ledger:?}");
+    let found = ledger::read(&site.data());
+    assert_eq!(found.terminated, [found.launches[0].instance.clone()], "{found:?}");
     let story = client.job(id);
     assert_eq!(story["state"], "cancelled", "an end stands");
     let evidence = story["evidence"].as_array().expect("a list");
@@ -55,7 +55,7 @@ fn what_lands_after_its_job_was_cancelled_is_taken_back_even_when_the_process_di
         .output()
         .expect("it runs");
     let told = String::from_utf8_lossy(&told.stdout).into_owned();
-    assert!(told.contains("watched") && told.contains(&ledger.launches[0].instance), "{told}");
-    assert_eq!(Ledger::read(&site.data()).launches.len(), 1, "nothing was made anew");
+    assert!(told.contains("watched") && told.contains(&found.launches[0].instance), "{told}");
+    assert_eq!(ledger::read(&site.data()).launches.len(), 1, "nothing was made anew");
     site.stop();
 }

@@ -365,9 +365,10 @@ pub fn insert_command(connection: &mut AnyConnection, new: &NewCommand) -> Query
     insert_new(diesel::insert_into(guest_command::table).values(&row).execute(connection))
 }
 
-/// Asks for the end of a command that was sent.
+/// Asks for the end of a command that was sent, by a fact in its row.
 ///
-/// It is a fact in its row, which whoever holds the session with its guest carries out. The epoch is that of the job's owner; a later owner's wish replaces an earlier one's.
+/// Whoever holds the session with its guest carries it out. The epoch is that of the job's owner; a later owner's wish
+/// replaces an earlier one's.
 ///
 /// # Errors
 /// What the database reports.
@@ -394,10 +395,10 @@ pub fn called_off(connection: &mut AnyConnection, id: ServerId) -> QueryResult<V
         .load(connection)
 }
 
-/// Commands of a server without a result, in the order they were given.
+/// Commands of a server that are to be sent, in the order they were given.
 ///
-/// Those waiting to be sent first time, and those sent before whose answer never came (the guest's journal answers a repeat). Those whose end was asked for are
-/// not sent any more.
+/// Those waiting to be sent first time, and those sent before whose answer never came (the guest's journal answers a
+/// repeat). Those whose end was asked for are not sent any more.
 ///
 /// # Errors
 /// What the database reports.

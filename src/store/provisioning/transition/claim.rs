@@ -103,9 +103,8 @@ fn take(connection: &mut AnyConnection, claim: &Claim) -> QueryResult<Claimed> {
 
 /// A claim and the attempt that begins the work, in one item.
 ///
-/// False when the claim stands and the attempt does not,
-/// because a cancel was asked, or because an earlier item of this life claimed the job and has an attempt of its own;
-/// none when somebody else was faster.
+/// False when the claim stands and the attempt does not, because a cancel was asked, or because an earlier item of this
+/// life claimed the job and has an attempt of its own; none when somebody else was faster.
 ///
 /// # Errors
 /// What the database reports.
