@@ -9,6 +9,9 @@ use crate::ops::failpoint::{Fault, hit, sabotaged};
 use crate::store::provisioning::agent::{self, CommandRow};
 use crate::wire::{CommandId, CommandResult, DispatcherFrame, LookAnswer, LookState, Outcome, Reference};
 
+/// What is said of a command that a look did not find.
+pub const ABSENT: &str = "its guest had not got the command and takes it no more; it never ran";
+
 impl Session<'_> {
     /// Asks the guest's journal about each command whose end was asked for, once an epoch and beat.
     pub(super) async fn call_off(&mut self) -> Result<(), Trouble> {
@@ -52,7 +55,7 @@ impl Session<'_> {
             LookState::Absent => {
                 let Some((row, have)) = self.machine.take(&command) else { return Ok(()) };
                 let result = CommandResult { outcome: Outcome::Cancelled, output: have, at: Micros::wall() };
-                let text = "its guest had not got the command and takes it no more; it never ran".to_owned();
+                let text = ABSENT.to_owned();
                 self.finished(&row, (command, result), (Verdict::Lost, text)).await
             }
             LookState::Running | LookState::Done { .. } | LookState::Interrupted => {

@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+pub use calling_off::ABSENT;
 pub use directory::AgentView;
 pub use error::Error;
 

@@ -295,6 +295,20 @@ async fn calls_and_looks_that_stall_past_their_limit_leave_the_outcome_unknown_u
 }
 
 #[actix_rt::test]
+async fn what_the_cloud_does_not_show_yet_is_taken_back_all_the_same() {
+    let site = site(|_| {}).await;
+    site.house.cloud().faults().next(Operation::Launch, 1, Fault::Hide(Duration::from_secs(3600)));
+    let uid = site.launch().await;
+    let made = |history: &History| history.job.resource.is_some();
+    let made = site.until(uid, "its server is made", made).await;
+    site.house.registry.cancel(seed::CUSTOMER, made.job.id, "a test".to_owned()).await.expect("asked");
+    let ended = site.until(uid, "it has ended", |history| history.job.ended_at.is_some()).await;
+    assert_eq!(ended.job.state, JobState::Cancelled, "{:#?}", ended.job);
+    let lives = site.house.cloud().look(|world| world.instances().filter(|i| !i.is_gone()).count());
+    assert_eq!(lives, 0, "no server is left behind");
+}
+
+#[actix_rt::test]
 async fn poison_jobs_at_every_place_of_a_step_block_none_of_two_hundred_good_ones() {
     let site = site(|_| {}).await;
     let mut poisoned = Vec::new();

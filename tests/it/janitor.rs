@@ -38,8 +38,8 @@ fn what_lands_after_its_job_was_cancelled_is_taken_back_even_when_the_process_di
     let taken = wait_for("a job takes it back", SOON, || client.jobs("&kind=take-back").pop());
     let taken = client.completed(taken["id"].as_i64().expect("a number"));
     assert_eq!(taken["attempts"][0]["step"], "take-back", "{taken:#}");
-    let found = ledger::read(&site.data());
-    assert_eq!(found.terminated, [found.launches[0].instance.clone()], "{found:?}");
+    let ledger = ledger::read(&site.data());
+    assert_eq!(ledger.terminated, [ledger.launches[0].instance.clone()], "{ledger:?}");
     let story = client.job(id);
     assert_eq!(story["state"], "cancelled", "an end stands");
     let evidence = story["evidence"].as_array().expect("a list");
@@ -55,7 +55,7 @@ fn what_lands_after_its_job_was_cancelled_is_taken_back_even_when_the_process_di
         .output()
         .expect("it runs");
     let told = String::from_utf8_lossy(&told.stdout).into_owned();
-    assert!(told.contains("watched") && told.contains(&found.launches[0].instance), "{told}");
+    assert!(told.contains("watched") && told.contains(&ledger.launches[0].instance), "{told}");
     assert_eq!(ledger::read(&site.data()).launches.len(), 1, "nothing was made anew");
     site.stop();
 }

@@ -20,6 +20,8 @@ use crate::store::provisioning::{node, whole};
 
 /// Ends by itself after which a process is not started again: something else is wrong with it.
 const OWN_ENDS: u32 = 100;
+/// Pause before a process that ended by itself is started again.
+const RESUME: Duration = Duration::from_millis(500);
 /// So long after a process was touched its death may be a consequence.
 const TOUCHED: Duration = Duration::from_secs(60);
 /// How long guests may take to end with their cloud.
@@ -193,6 +195,8 @@ impl House {
             self.deaths += 1;
             self.recovery.follow(boot);
         } else {
+            // As an init system waits before it starts a service again.
+            member.resume_at = Instant::now() + RESUME;
             log::info!("{} ended by itself: {status}", member.name);
             member.own_ends += 1;
             if member.own_ends > OWN_ENDS {
@@ -202,7 +206,7 @@ impl House {
                 self.false_deaths.push(format!("{} beat and was declared dead", member.name));
             }
         }
-        self.start(at)
+        Ok(())
     }
 
     /// Starts a process without waiting, with the order its kind has.

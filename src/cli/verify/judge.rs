@@ -99,6 +99,8 @@ pub(super) struct Sources {
     pub(super) keys: BTreeMap<String, String>,
     /// What was written down before each call: uid of its job, step, token.
     pub(super) attempts: Vec<(String, String, String)>,
+    /// Commands that a look called off: uid of the job, the epoch of the look.
+    pub(super) called_off: Vec<(String, i64)>,
     /// What cloud and guests did.
     pub(super) ledger: Ledger,
 }
@@ -142,6 +144,7 @@ pub(super) fn compare(sources: &Sources) -> Verdict {
     nothing_happened_twice(&mut verdict, sources);
     effects_have_owners(&mut verdict, sources);
     effects_were_written_down(&mut verdict, sources);
+    looks_were_kept(&mut verdict, sources);
     jobs_say_what_happened(&mut verdict, sources);
     verdict
 }
@@ -229,7 +232,7 @@ fn cancel_was_heard(verdict: &mut Verdict, job: Option<&Whole>, id: i64) {
                 &[id],
             );
         }
-        Some(job) if job.state == "complete" => {
+        Some(job) if job.state == "complete" && !says_too_late(job) => {
             verdict.add(Class::FalseSuccess, format!("its cancel was accepted: {}", told(job)), &[id]);
         }
         Some(_) => {}
@@ -311,9 +314,25 @@ fn target<'a>(job: &Whole, instances: &BTreeMap<i64, &'a String>) -> Option<&'a 
     instances.get(&server).copied()
 }
 
-/// Whether a cancelled job says that its effect came before the cancel could act.
-fn says_by_then(job: &Whole) -> bool {
-    job.state == "cancelled" && job.message.as_deref().is_some_and(|text| text.contains("; by then: "))
+/// A look that calls a command off is a write: its guest keeps the floor, or an older frame could still run it.
+fn looks_were_kept(verdict: &mut Verdict, sources: &Sources) {
+    for (uid, epoch) in &sources.called_off {
+        if sources.ledger.floors.get(uid).is_none_or(|floor| floor < epoch) {
+            let jobs: Vec<i64> =
+                sources.jobs.iter().filter(|job| job.uid == *uid).map(|job| job.id).collect();
+            let text = format!(
+                "its guest keeps no floor of the look with epoch {epoch} that called its command off"
+            );
+            verdict.add(Class::Invariant, text, &jobs);
+        }
+    }
+}
+
+/// Whether a command says that its cancel came when it had begun, or was over.
+fn says_too_late(job: &Whole) -> bool {
+    const WORDS: [&str; 3] = ["; by then: ", "came too late", "cancelled on the guest"];
+    let text = job.message.as_deref().unwrap_or_default();
+    job.kind == "run-command" && job.cancel_by.is_some() && WORDS.iter().any(|word| text.contains(word))
 }
 
 /// No call goes out before its attempt is stored.
@@ -359,7 +378,7 @@ fn jobs_say_what_happened(verdict: &mut Verdict, sources: &Sources) {
                 (ledger.of_job(&job.uid).count() > 0, all_gone)
             }
             // A cancel that came too late says what the command had done by then.
-            "run-command" => (ledger.runs_of(&job.uid) > 0, says_by_then(job)),
+            "run-command" => (ledger.runs_of(&job.uid) > 0, says_too_late(job)),
             "terminate-server" => {
                 (target(job, &instances).is_some_and(|instance| ledger.is_gone(instance)), false)
             }

@@ -56,6 +56,7 @@ fn well() -> Sources {
         terminated: vec!["i-1".into()],
         lost: Vec::new(),
         moves: Vec::new(),
+        floors: BTreeMap::from([("u3".to_owned(), 2)]),
         commands: BTreeMap::from([("u3.run.1.70".to_owned(), 1)]),
     };
     Sources {
@@ -100,7 +101,12 @@ fn two_of_anything_are_doubled() {
         s.ledger.lost.push("i-2".into());
     };
     assert_eq!(found(twice), [Class::Duplicated]);
-    assert_eq!(found(|s| drop(s.ledger.commands.insert("u3.run.1.70".into(), 2))), [Class::Duplicated]);
+    assert_eq!(
+        found(|s| {
+            s.ledger.commands.insert("u3.run.1.70".into(), 2);
+        }),
+        [Class::Duplicated]
+    );
     assert_eq!(found(|s| s.ledger.terminated.push("i-1".into())), [Class::Duplicated]);
     assert_eq!(found(|s| s.lines.push(ok("client0-0", 2))), [Class::Lost, Class::Duplicated]);
     let second = |s: &mut Sources| s.jobs.push(job(5, "noop", "complete", &json!({"note": "client0-0"})));
@@ -117,7 +123,12 @@ fn an_effect_without_an_owner_is_unexpected() {
         }
     };
     assert_eq!(found(stray("nobody")), [Class::Unexpected]);
-    assert_eq!(found(|s| drop(s.ledger.commands.insert("nobody.run.1.1".into(), 1))), [Class::Unexpected]);
+    assert_eq!(
+        found(|s| {
+            s.ledger.commands.insert("nobody.run.1.1".into(), 1);
+        }),
+        [Class::Unexpected]
+    );
     let orphan = |s: &mut Sources| {
         s.jobs[1].state = "cancelled".into();
         s.ledger.terminated.clear();
@@ -135,6 +146,7 @@ fn an_end_that_is_not_true_is_a_false_one() {
     assert_eq!(found(|s| s.jobs[0].state = "unresolved".into()), [Class::Unresolved]);
     let too_late = |s: &mut Sources| {
         s.jobs[2].state = "cancelled".into();
+        s.jobs[2].cancel_by = Some("admin".into());
         s.jobs[2].message = Some("cancelled by admin; by then: exit code 0".into());
     };
     assert_eq!(found(too_late), []);
@@ -172,4 +184,11 @@ fn a_move_that_happened_is_no_failure_and_one_that_did_not_no_success() {
     assert_eq!(found(stop("failed", false)), []);
     assert_eq!(found(stop("failed", true)), [Class::FalseFailure]);
     assert_eq!(found(stop("complete", false)), [Class::FalseSuccess]);
+}
+
+#[test]
+fn a_look_that_raised_no_floor_is_a_breach() {
+    assert_eq!(found(|s| s.called_off.push(("u3".into(), 2))), []);
+    assert_eq!(found(|s| s.called_off.push(("u3".into(), 3))), [Class::Invariant]);
+    assert_eq!(found(|s| s.called_off.push(("u9".into(), 1))), [Class::Invariant]);
 }

@@ -29,6 +29,8 @@ pub struct Ledger {
     pub lost: Vec<String>,
     /// Starts and stops: server, the kind of job that asks for it, when by the cloud's clock.
     pub moves: Vec<(String, &'static str, i64)>,
+    /// The highest floor that a guest keeps for each job, by the job's uid.
+    pub floors: BTreeMap<String, i64>,
     /// Runs of each command id.
     pub commands: BTreeMap<String, u32>,
 }
@@ -76,8 +78,24 @@ impl Ledger {
             if effects.exists() {
                 ledger.guest(&effects)?;
             }
+            ledger.floors_of(&guest.path().join("journal"))?;
         }
         Ok(ledger)
+    }
+
+    /// Reads the floors of a guest's own journal: a checksum, a blank and a record a line.
+    fn floors_of(&mut self, path: &Path) -> Result<(), Error> {
+        for line in lines(path)? {
+            let record = line.split_once(' ').and_then(|(_, json)| serde_json::from_str::<Value>(json).ok());
+            let is_floor = |record: &Value| record.get("record").and_then(Value::as_str) == Some("floor");
+            let Some(record) = record.filter(is_floor) else { continue };
+            let (job, epoch) =
+                (record.get("job").and_then(Value::as_str), record.get("epoch").and_then(Value::as_i64));
+            let (Some(job), Some(epoch)) = (job, epoch) else { continue };
+            let known = self.floors.entry(job.to_owned()).or_default();
+            *known = epoch.max(*known);
+        }
+        Ok(())
     }
 
     fn guest(&mut self, path: &Path) -> Result<(), Error> {
@@ -168,7 +186,9 @@ mod tests {
             ),
         );
         write("guests/i-1/effects.jsonl", "{\"command\":\"ab.run.1.7\"}\n{\"command\":\"ab.run.1.7\"}\n");
+        write("guests/i-1/journal", "00000000 {\"record\":\"floor\",\"job\":\"ab\",\"epoch\":3,\"at\":1}\n");
         let ledger = Ledger::read(folder.path()).expect("readable");
+        assert_eq!(ledger.floors.get("ab"), Some(&3));
         assert_eq!((ledger.launches.len(), ledger.of_job("ab").count()), (1, 1));
         assert!(ledger.is_gone("i-1") && !ledger.is_gone("i-2"));
         assert_eq!((ledger.runs_of("ab"), ledger.runs_of("a")), (2, 0));

@@ -92,6 +92,9 @@ pub(super) struct Args {
     /// Deliberate faults that must be found, in a build with the feature sabotage; the run is then made for the first
     #[arg(long, value_name = "FAULT", value_delimiter = ',')]
     faults: Vec<String>,
+    /// Run as for a deliberate fault, without it: nothing may be found then
+    #[arg(long, value_name = "FAULT", conflicts_with = "faults")]
+    like: Option<String>,
     /// List the deliberate faults there are, and which of them need --database
     #[arg(long)]
     list_faults: bool,
@@ -181,7 +184,7 @@ impl Args {
     }
 
     fn scenario(&self, form: Form) -> Result<Scenario, Error> {
-        let mut scenario = match self.faults.first() {
+        let mut scenario = match self.faults.first().or(self.like.as_ref()) {
             None => Scenario::default(),
             Some(fault) => Scenario::of_fault(fault).ok_or_else(|| {
                 Error::Usage(format!("there is no deliberate fault \"{fault}\"; --list-faults lists them"))
@@ -218,6 +221,7 @@ impl Args {
         word("monitors", served.then(|| self.monitors.to_string()));
         word("class", self.class.clone());
         word("faults", Some(self.faults.join(",")).filter(|faults| !faults.is_empty()));
+        word("like", self.like.clone());
         word("stop-broker", self.stop_broker.as_ref().map(|command| format!("'{command}'")));
         word("start-broker", self.start_broker.as_ref().map(|command| format!("'{command}'")));
         word("kills", Some(plan.kills.to_string()));

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::house::House;
 use super::load::Load;
 use super::plan::{ANSWER, Kind, Plan, Progress, Server, Strike};
-use super::processes::{LOOK, Started};
+use super::processes::{LOOK, Order, Started};
 use super::proxy::Link;
 use super::rng::Rng;
 use super::scenario::Only;
@@ -23,6 +23,8 @@ const REACH: Duration = Duration::from_secs(6);
 /// says why.
 const LIMIT: Duration = Duration::from_secs(180);
 const EACH_KILL: u64 = 6;
+/// How long a thread is held at a place, in milliseconds: until its process stands still as a whole.
+const HELD: u64 = 1500;
 /// How long the operator's own command for the broker may take.
 const COMMAND: Duration = Duration::from_secs(120);
 
@@ -94,6 +96,7 @@ impl Nemesis<'_> {
             Strike::Kill(kind, after) => self.kill(kind, after).await,
             Strike::KillAgent => self.kill_agent().await,
             Strike::StandStill(span) => self.stand_still(span).await,
+            Strike::StandAt(place, hits, span) => self.stand_at((place, hits), span).await,
             Strike::Cut(server, span) => self.links(server, span, Touch::Cut).await,
             Strike::Hold(server, span) => self.links(server, span, Touch::Hold).await,
             Strike::LoseCommits { count, done } => self.lose_commits(count, done).await,
@@ -125,6 +128,10 @@ impl Nemesis<'_> {
         let down = self.house.members.iter().position(|member| member.kind == kind && !member.runs());
         let Some(at) = down.or_else(|| self.victim(&[kind])) else { return Ok(false) };
         self.end(at);
+        // Nobody else may start it meanwhile: two processes on one folder are none.
+        if let Some(member) = self.house.members.get_mut(at) {
+            member.tended = false;
+        }
         self.house.revive(Some(at)).await?;
         let order = self.house.order(kind, places);
         let Some(member) = self.house.members.get_mut(at) else { return Ok(false) };
@@ -132,7 +139,7 @@ impl Nemesis<'_> {
         member.spawn(&order)?;
         let died = self.dies(at).await?;
         if let Some(member) = self.house.members.get_mut(at) {
-            member.tended = true;
+            member.tended = !died;
         }
         self.progress.kills += usize::from(died);
         self.progress.missed = !died;
@@ -199,6 +206,35 @@ impl Nemesis<'_> {
         // Long enough for what it still had in hand to be sent.
         self.house.pass(Duration::from_secs(1)).await?;
         Ok(true)
+    }
+
+    /// A node comes to a place of its work, stands still there until it is thought dead, and goes on right there.
+    async fn stand_at(&mut self, place: (&'static str, u32), span: Duration) -> Result<bool, Error> {
+        self.house.revive(None).await?;
+        let Some(at) = self.victim(&[Kind::Serve]) else { return Ok(false) };
+        self.end(at);
+        self.house.touch(at);
+        let seen = self.house.folder.join("stood");
+        let _absent = std::fs::remove_file(&seen);
+        let order = Order {
+            also: vec![(place.0.to_owned(), place.1)],
+            // The thread is held until the signal holds the process.
+            block_ms: Some(HELD),
+            log: Some(seen.clone()),
+            ..self.house.faults.order()
+        };
+        let Some(member) = self.house.members.get_mut(at) else { return Ok(false) };
+        member.spawn(&order)?;
+        let until = Instant::now() + super::processes::READY;
+        while !seen.exists() && Instant::now() < until {
+            self.house.pass(Duration::from_millis(1)).await?;
+        }
+        let stood = seen.exists();
+        self.signal(at, Signal::SIGSTOP);
+        self.house.pass(span).await?;
+        self.signal(at, Signal::SIGCONT);
+        self.house.pass(Duration::from_secs(2)).await?;
+        Ok(stood)
     }
 
     fn signal(&self, at: usize, signal: Signal) {

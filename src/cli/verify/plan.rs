@@ -99,6 +99,8 @@ pub(super) enum Strike {
     KillAgent,
     /// A node stands still, and goes on.
     StandStill(Duration),
+    /// A node stands still right at a place of its work, at this passage of it, and goes on.
+    StandAt(&'static str, u32, Duration),
     /// A process loses its links to the broker, or to the database.
     Cut(Server, Duration),
     /// Its links hold every byte back.
@@ -143,6 +145,7 @@ impl Strike {
             Self::Kill(kind, _) => format!("killed: {}", kind.as_str()),
             Self::KillAgent => "killed: agent of a guest".to_owned(),
             Self::StandStill(_) => "stood still: a node".to_owned(),
+            Self::StandAt(place, ..) => format!("stood still at {place}"),
             Self::Cut(server, _) => format!("link cut: {}", server.as_str()),
             Self::Hold(server, _) => format!("link held up: {}", server.as_str()),
             Self::LoseCommits { done: true, .. } => "commit done, answer lost".to_owned(),
@@ -275,7 +278,10 @@ impl Plan {
                 Form::Embedded => Strike::Kill(Kind::Dev, rng.time(50, 600)),
                 Form::Served { .. } => Strike::Kill(Kind::Serve, rng.time(50, 600)),
             },
-            Only::StandStill => Strike::StandStill(rng.time(8000, 10_000)),
+            Only::StandAt(place, span) => {
+                let hits = 1 + u32::try_from(rng.below(3)).unwrap_or(0);
+                Strike::StandAt(place, hits, Duration::from_millis(span))
+            }
             Only::CutDatabase => Strike::Cut(Server::Database, rng.time(8000, 9000)),
             Only::Nothing => Strike::Nothing(Duration::from_secs(1)),
         }

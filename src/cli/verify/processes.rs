@@ -26,6 +26,9 @@ pub(super) const LOOK: Duration = Duration::from_millis(10);
 pub(super) struct Order {
     /// Places with the passage at which it dies: whichever comes first.
     pub(super) also: Vec<(String, u32)>,
+    /// Instead of dying: how long the thread stands still there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) block_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) log: Option<PathBuf>,
     /// Every so many-th commit is stored, and its answer lost; 0: none.
@@ -76,6 +79,8 @@ pub(super) struct Member {
     began: Instant,
     /// How long each start took until it was ready.
     pub(super) starts: Vec<Duration>,
+    /// When it may be started again after it ended by itself.
+    pub(super) resume_at: Instant,
     /// Ends nobody asked for.
     pub(super) own_ends: u32,
     /// When it was last stopped for a while, or lost its links alone.
@@ -104,6 +109,7 @@ impl Member {
             armed: false,
             began: Instant::now(),
             starts: Vec::new(),
+            resume_at: Instant::now(),
             own_ends: 0,
             touched: None,
         })

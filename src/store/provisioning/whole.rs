@@ -3,7 +3,7 @@
 
 use diesel::prelude::*;
 
-use super::schema::{attempt, idem, job, node};
+use super::schema::{attempt, evidence, guest_command, idem, job, node};
 use crate::store::AnyConnection;
 
 /// A job as stored.
@@ -110,4 +110,16 @@ pub fn attempts(connection: &mut AnyConnection) -> QueryResult<Vec<(String, Stri
 /// What the database reports.
 pub fn life(connection: &mut AnyConnection, boot: &str) -> QueryResult<Option<String>> {
     node::table.filter(node::boot.eq(boot)).select(node::state).first(connection).optional()
+}
+
+/// Commands that a look at their guest found absent, and that were called off by it: uid of the job, the epoch of the look.
+///
+/// # Errors
+/// What the database reports.
+pub fn called_off(connection: &mut AnyConnection, said: &str) -> QueryResult<Vec<(String, i64)>> {
+    let absent = evidence::table.filter(evidence::text.like(format!("%{said}%"))).select(evidence::job);
+    guest_command::table
+        .filter(guest_command::job.eq_any(absent).and(guest_command::cancel_epoch.is_not_null()))
+        .select((guest_command::job, guest_command::cancel_epoch.assume_not_null()))
+        .load(connection)
 }
