@@ -53,16 +53,7 @@ pub(super) async fn run(house: &mut House, plan: &Plan, broker: Broker) -> Resul
     sources.keys = keys.into_iter().filter_map(|(key, job)| Some((key, job?))).collect::<BTreeMap<_, _>>();
     sources.ledger = Ledger::read(&house.cloud_data()).map_err(|e| Error::Failed(e.to_string()))?;
     let mut verdict = compare(&sources);
-    for text in bad_ends {
-        verdict.add(Class::BadEnd, text, &[]);
-    }
-    // A machine that is short of processors may hold a process up for longer than a life may stand still; only where
-    // nothing else is done does such a death mean something.
-    if plan.scenario.only == Some(Only::CutDatabase) {
-        for text in std::mem::take(&mut house.false_deaths) {
-            verdict.add(Class::FalseDeath, text, &[]);
-        }
-    }
+    add_ends(&mut verdict, house, (plan, bad_ends));
     let rows = Duration::from_millis(plan.scenario.quiet_ms) + began.elapsed();
     for breach in eye.read(move |c| breaches(c, rows)).await? {
         verdict.add(Class::Invariant, breach.to_string(), breach.job.as_slice());
@@ -88,6 +79,20 @@ pub(super) async fn run(house: &mut House, plan: &Plan, broker: Broker) -> Resul
         expected: if house.faults.names.is_empty() { Vec::new() } else { plan.scenario.expected.to_vec() },
         progress,
     })
+}
+
+/// How processes ended that were asked to, and lives that were declared dead while they beat.
+fn add_ends(verdict: &mut Verdict, house: &mut House, (plan, bad_ends): (&Plan, Vec<String>)) {
+    for text in bad_ends {
+        verdict.add(Class::BadEnd, text, &[]);
+    }
+    // A machine that is short of processors may hold a process up for longer than a life may stand still; only where
+    // nothing else is done does such a death mean something.
+    if plan.scenario.only == Some(Only::CutDatabase) {
+        for text in std::mem::take(&mut house.false_deaths) {
+            verdict.add(Class::FalseDeath, text, &[]);
+        }
+    }
 }
 
 /// Every breach of an invariant that the rows show.
