@@ -12,7 +12,7 @@
 //! | 5 | `jobs` steps, plans, actors |
 //! | 6 | `monitor`, `worker`, `pinger` |
 //! | 7 | `registry` routing and recovery |
-//! | 8 | `web` HTTP |
+//! | 8 | `web` HTTP; for tests only, `sim` the job core under virtual time |
 //! | 9 | `boot` composition, `cli` command line |
 //!
 //! Without the feature `server` only what a guest needs is built.
@@ -47,6 +47,9 @@ pub mod mq;
 pub mod pinger;
 #[cfg(feature = "server")]
 pub mod registry;
+#[cfg(test)]
+#[cfg(feature = "server")]
+pub mod sim;
 #[cfg(feature = "server")]
 pub mod store;
 #[cfg(feature = "server")]

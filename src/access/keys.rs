@@ -15,6 +15,10 @@ use crate::store::{AnyConnection, Store};
 /// How long a key and its rules are kept in memory: a key taken away still works this long at most.
 pub const KEPT: Duration = Duration::from_secs(10);
 
+/// How long a key is still believed whose row cannot be read, because the database is away: nobody can take it away
+/// there meanwhile, and a node cut off alone has to stop some time. What it may do then is read what it read before.
+const KEPT_AWAY: Duration = Duration::from_secs(600);
+
 /// Most keys in memory; the memory of one is below 2 KiB.
 const MOST: usize = 4096;
 
@@ -59,7 +63,10 @@ impl Keys {
         let now = Micros::wall();
         let found = match self.remembered(access_key) {
             Some(known) => Some(known),
-            None => self.load(store, access_key).await?,
+            None => match self.load(store, access_key).await {
+                Err(Error::Store(error)) => Some(self.last_known(access_key).ok_or(Error::Store(error))?),
+                read => read?,
+            },
         };
         let Some(known) = found.filter(|known| known.expires_at.is_none_or(|at| now < at)) else {
             // The result is thrown away; the time it takes is the point.
@@ -75,6 +82,10 @@ impl Keys {
 
     fn remembered(&self, access_key: &str) -> Option<Arc<Known>> {
         self.lock().get(access_key).filter(|known| known.read.elapsed() < KEPT).cloned()
+    }
+
+    fn last_known(&self, access_key: &str) -> Option<Arc<Known>> {
+        self.lock().get(access_key).filter(|known| known.read.elapsed() < KEPT_AWAY).cloned()
     }
 
     async fn load(&self, store: &Store, access_key: &str) -> Result<Option<Arc<Known>>, Error> {

@@ -21,6 +21,10 @@ pub(super) struct Journal {
     file: File,
     /// Records written since the file was last made anew.
     written: u32,
+    /// Bytes that are known to be on the disk.
+    whole: u64,
+    /// The last write failed: nobody can tell what of it, or of the file's pages, reached the disk.
+    doubtful: bool,
 }
 
 /// Records after which a running agent makes its journal anew: at some 200 bytes each, a file of 10 MB.
@@ -35,7 +39,8 @@ impl Journal {
             book.apply(record);
         }
         book.forget_before(now.minus(keep));
-        Ok((Self { path: path.to_owned(), file: rewrite(path, &book)?, written: 0 }, book))
+        let (file, whole) = rewrite(path, &book)?;
+        Ok((Self { path: path.to_owned(), file, written: 0, whole, doubtful: false }, book))
     }
 
     /// Whether enough was written that [`Journal::compact`] is worth its time.
@@ -45,28 +50,48 @@ impl Journal {
 
     /// Makes the file anew from a book that holds all its records.
     pub(super) fn compact(&mut self, book: &Book) -> Result<(), Error> {
-        self.file = rewrite(&self.path, book)?;
-        self.written = 0;
+        (self.file, self.whole) = rewrite(&self.path, book)?;
+        (self.written, self.doubtful) = (0, false);
         Ok(())
     }
 
-    /// Writes a record; when this returns it survives a power cut.
+    /// Writes a record; when this returns it survives a power cut. A record that could not be written is not in the
+    /// journal: after a failure the file is not trusted again, the next record goes to a fresh one.
     pub(super) fn write(&mut self, record: &Record) -> Result<(), Error> {
+        if self.doubtful {
+            self.renew()?;
+        }
+        let line = line(record);
+        let stored = self.file.write_all(&line).and_then(|()| self.file.sync_data());
+        if let Err(error) = stored {
+            self.doubtful = true;
+            return Err(Error::file("write", &self.path)(error));
+        }
+        self.whole = self.whole.saturating_add(line.len() as u64);
         self.written = self.written.saturating_add(1);
-        self.file
-            .write_all(&line(record))
-            .and_then(|()| self.file.sync_data())
-            .map_err(Error::file("write", &self.path))
+        Ok(())
+    }
+
+    /// Puts a fresh file with what is known to be on the disk in the place of the doubtful one.
+    fn renew(&mut self) -> Result<(), Error> {
+        let mut content = files::read(&self.path)?.unwrap_or_default();
+        content.truncate(usize::try_from(self.whole).unwrap_or(usize::MAX));
+        files::replace(&self.path, &content)?;
+        self.file = files::append(&self.path)?;
+        self.doubtful = false;
+        log::warn!("the journal was made anew after a write of it had failed");
+        Ok(())
     }
 }
 
-fn rewrite(path: &Path, book: &Book) -> Result<File, Error> {
+/// The fresh file, open for appending, and how long it is.
+fn rewrite(path: &Path, book: &Book) -> Result<(File, u64), Error> {
     let mut content = Vec::new();
     for record in book.records() {
         content.extend(line(&record));
     }
     files::replace(path, &content)?;
-    files::append(path)
+    Ok((files::append(path)?, content.len() as u64))
 }
 
 fn line(record: &Record) -> Vec<u8> {
@@ -121,6 +146,27 @@ mod tests {
             Record::Started { command: command.clone(), epoch: Epoch(1), at: Micros::wall() },
             Record::Done { command, result },
         ]
+    }
+
+    #[test]
+    fn after_a_write_that_failed_the_next_goes_to_a_fresh_file_without_the_failed_record() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal");
+        let records = records();
+        let (mut journal, _) = Journal::open(&path, Micros::wall(), KEEP).expect("opened");
+        journal.write(&records[0]).expect("written");
+        // Half a line reached the file, and nothing can be written to it any more.
+        std::fs::OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .and_then(|mut file| file.write_all(&line(&records[1])[..20]))
+            .expect("torn");
+        journal.file = File::open(&path).expect("for reading only");
+        journal.write(&records[1]).expect_err("it cannot be written");
+        journal.write(&records[2]).expect("written to a fresh file");
+        drop(journal);
+        let (_, book) = Journal::open(&path, Micros::wall(), KEEP).expect("nothing is broken in it");
+        assert_eq!(book, book_of(&[records[0].clone(), records[2].clone()]));
     }
 
     fn book_of(records: &[Record]) -> Book {

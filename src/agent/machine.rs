@@ -13,7 +13,7 @@ use crate::wire::{CommandId, CommandResult, LookState, Outcome, Reference, Run};
 /// One line of the journal.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(tag = "record", rename_all = "kebab-case")]
-pub(super) enum Record {
+pub(crate) enum Record {
     /// Senders below this epoch are refused for this job.
     Floor { job: JobUid, epoch: Epoch, at: Micros },
     /// The command is about to be given to its shim.
@@ -24,7 +24,7 @@ pub(super) enum Record {
 
 /// What to do with a command that was sent.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// The sender is too old.
     Refuse { floor: Epoch },
     /// It ended before; this was its result.
@@ -47,14 +47,14 @@ enum Entry {
 
 /// What the journal's records add up to.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Book {
+pub(crate) struct Book {
     floors: HashMap<JobUid, (Epoch, Micros)>,
     commands: HashMap<CommandId, Entry>,
 }
 
 impl Book {
     /// Takes a record in.
-    pub(super) fn apply(&mut self, record: Record) {
+    pub(crate) fn apply(&mut self, record: Record) {
         match record {
             Record::Floor { job, epoch, at } => self.raise(job, epoch, at),
             Record::Started { command, epoch, at } => {
@@ -76,18 +76,18 @@ impl Book {
     }
 
     /// The lowest epoch served for this job; nothing when it was never heard of.
-    pub(super) fn floor(&self, job: JobUid) -> Option<Epoch> {
+    pub(crate) fn floor(&self, job: JobUid) -> Option<Epoch> {
         self.floors.get(&job).map(|(epoch, _)| *epoch)
     }
 
     /// The record that an epoch at or above the floor must leave before it is answered; nothing when it stands already.
-    pub(super) fn raised_by(&self, reference: &Reference, at: Micros) -> Option<Record> {
+    pub(crate) fn raised_by(&self, reference: &Reference, at: Micros) -> Option<Record> {
         let record = Record::Floor { job: reference.job, epoch: reference.epoch, at };
         (self.floor(reference.job) != Some(reference.epoch)).then_some(record)
     }
 
     /// What to do with a command sent now. `furthest` is the longest way ahead an expiry may lie.
-    pub(super) fn on_run(&self, run: &Run, now: Micros, furthest: Duration) -> Verdict {
+    pub(crate) fn on_run(&self, run: &Run, now: Micros, furthest: Duration) -> Verdict {
         if let Some(floor) = self.floor(run.job).filter(|floor| run.epoch < *floor) {
             return Verdict::Refuse { floor };
         }
@@ -101,7 +101,7 @@ impl Book {
     }
 
     /// What the journal says about a command, asked at or above the floor.
-    pub(super) fn state(&self, command: &CommandId) -> LookState {
+    pub(crate) fn state(&self, command: &CommandId) -> LookState {
         match self.commands.get(command) {
             Some(Entry::Done(CommandResult { outcome: Outcome::Interrupted, .. })) => LookState::Interrupted,
             Some(Entry::Done(result)) => LookState::Done { result: result.clone() },
@@ -111,7 +111,7 @@ impl Book {
     }
 
     /// Commands that were started and have no end yet.
-    pub(super) fn open(&self) -> impl Iterator<Item = &CommandId> {
+    pub(crate) fn open(&self) -> impl Iterator<Item = &CommandId> {
         self.commands
             .iter()
             .filter(|(_, entry)| matches!(entry, Entry::Started { .. }))
@@ -119,7 +119,7 @@ impl Book {
     }
 
     /// How the command ended, if it did.
-    pub(super) fn result(&self, command: &CommandId) -> Option<&CommandResult> {
+    pub(crate) fn result(&self, command: &CommandId) -> Option<&CommandResult> {
         match self.commands.get(command) {
             Some(Entry::Done(result)) => Some(result),
             _ => None,
@@ -127,12 +127,12 @@ impl Book {
     }
 
     /// Whether the journal knows the command.
-    pub(super) fn knows(&self, command: &CommandId) -> bool {
+    pub(crate) fn knows(&self, command: &CommandId) -> bool {
         self.commands.contains_key(command)
     }
 
     /// Forgets what ended or was touched before `horizon`. Commands without an end stay.
-    pub(super) fn forget_before(&mut self, horizon: Micros) {
+    pub(crate) fn forget_before(&mut self, horizon: Micros) {
         self.commands.retain(|_, entry| match entry {
             Entry::Started { .. } => true,
             Entry::Done(result) => result.at >= horizon,
@@ -142,7 +142,7 @@ impl Book {
     }
 
     /// Records that make this book anew.
-    pub(super) fn records(&self) -> Vec<Record> {
+    pub(crate) fn records(&self) -> Vec<Record> {
         let floors =
             self.floors.iter().map(|(job, (epoch, at))| Record::Floor { job: *job, epoch: *epoch, at: *at });
         let commands = self.commands.iter().map(|(command, entry)| match entry {
@@ -235,8 +235,12 @@ mod tests {
                     self.sent(&run(command(job, r#try), epoch, if late { 1 } else { 100 }));
                 }
                 Event::Look { job: n, r#try, epoch } => {
-                    let reference =
-                        Reference { command: command(n, r#try), job: job(n), epoch: Epoch(epoch) };
+                    let reference = Reference {
+                        command: command(n, r#try),
+                        job: job(n),
+                        epoch: Epoch(epoch),
+                        output_from: Offsets::default(),
+                    };
                     if self.book.floor(reference.job).is_some_and(|floor| reference.epoch < floor) {
                         return;
                     }

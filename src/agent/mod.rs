@@ -21,7 +21,7 @@ mod files;
 mod home;
 mod journal;
 mod listen;
-mod machine;
+pub(crate) mod machine;
 mod place;
 mod session;
 mod shim;

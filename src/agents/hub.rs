@@ -1,6 +1,7 @@
 //! The hub: keeps one actor for each accepted agent, passes nudges on, and writes down who was heard.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::fut::ready;
 use actix::prelude::*;
@@ -11,10 +12,18 @@ use super::directory::{Directory, Entry, Face};
 use super::session::Target;
 use crate::model::{AgentId, CustomerId, Micros, ServerId};
 use crate::mq::{Nudge, Topic};
-use crate::ops::Chain;
+use crate::ops::{Chain, State};
+use crate::store::AnyConnection;
 use crate::store::provisioning::agent::{self, AgentRow};
-use crate::store::provisioning::server;
+use crate::store::provisioning::{server, view};
 use crate::supervision::{Arbiter, Exited, Life, Options, Supervised, Supervisor};
+
+/// Name of the part in health.
+const PART: &str = "guests";
+/// A command that waits for longer has a guest that is away.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Guests without a session whose commands are looked for.
+const MOST_AWAY: usize = 500;
 
 /// A guest has just enrolled.
 #[derive(Message)]
@@ -102,10 +111,22 @@ impl Hub {
     /// Starts and stops actors until they fit the rows; then wakes the actor of the guest that asked for it.
     fn reconcile(&self, wake: Option<ServerId>, ctx: &mut Context<Self>) {
         let store = self.spec.links.store.clone();
-        let rows = async move { store.read(agent::accepted).await };
+        let views = self.spec.directory.views();
+        let away = views.iter().filter(|view| !view.connected && view.trouble.is_some());
+        let away: Vec<i64> = away.map(|view| view.server.0).take(MOST_AWAY).collect();
+        let rows = async move {
+            let read = move |c: &mut AnyConnection| {
+                let before = view::now(c)?.minus(PATIENCE);
+                Ok((agent::accepted(c)?, agent::kept_waiting(c, &away, before)?))
+            };
+            store.read(read).await
+        };
         ctx.spawn(rows.into_actor(self).then(move |rows, hub, _| {
             match rows {
-                Ok(rows) => hub.fit(&rows),
+                Ok((rows, kept_waiting)) => {
+                    hub.fit(&rows);
+                    hub.tell(kept_waiting);
+                }
                 Err(error) => {
                     log::warn!("the agents cannot be read, the next sweep tries again: {}", Chain(&error));
                 }
@@ -133,6 +154,17 @@ impl Hub {
         }
         let connected = directory.views().iter().filter(|view| view.connected).count();
         self.spec.links.metrics.agents_connected(connected);
+    }
+
+    /// A guest without a session is no fault by itself: it may be stopped. One that commands wait for is.
+    fn tell(&self, kept_waiting: i64) {
+        let health = &self.spec.links.health;
+        if kept_waiting == 0 {
+            health.set(PART, State::Ok, "");
+        } else {
+            let text = format!("guests without a session that commands wait for: {kept_waiting}");
+            health.set(PART, State::Degraded, text);
+        }
     }
 
     fn start(&self, target: Target) {

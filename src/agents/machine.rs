@@ -10,7 +10,7 @@ use crate::wire::{
 
 /// What is to be done about a frame, in this order: what is stored comes before what is sent.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Act {
+pub(crate) enum Act {
     /// The guest has begun.
     Started(Box<CommandRow>),
     /// A new piece of output.
@@ -29,7 +29,7 @@ pub(super) enum Act {
 
 /// Why a session with this peer cannot go on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Breach {
+pub(crate) enum Breach {
     #[error("output of {command} begins at {offset}, but only {have} bytes are known: a piece is missing")]
     Gap { command: CommandId, offset: u64, have: u64 },
     #[error("output of {command} goes beyond {limit} bytes")]
@@ -48,34 +48,44 @@ struct Flight {
 }
 
 /// Commands in flight over one session.
-pub(super) struct Machine {
+pub(crate) struct Machine {
     flights: HashMap<CommandId, Flight>,
     output_limit: u64,
 }
 
 impl Machine {
-    pub(super) fn new(output_limit: u64) -> Self {
+    pub(crate) fn new(output_limit: u64) -> Self {
         Self { flights: HashMap::new(), output_limit }
     }
 
     /// Takes note of a command that is about to be sent, with the output already stored.
-    pub(super) fn sending(&mut self, command: CommandId, row: CommandRow, have: Offsets) {
+    pub(crate) fn sending(&mut self, command: CommandId, row: CommandRow, have: Offsets) {
         self.flights.insert(command, Flight { row, have });
     }
 
     /// Whether this command is in flight.
-    pub(super) fn holds(&self, command: &CommandId) -> bool {
+    pub(crate) fn holds(&self, command: &CommandId) -> bool {
         self.flights.contains_key(command)
     }
 
+    /// How much of a command's output is stored.
+    pub(crate) fn have(&self, command: &CommandId) -> Offsets {
+        self.flights.get(command).map(|flight| flight.have).unwrap_or_default()
+    }
+
+    /// Forgets a command, whose end is known in another way than by its result.
+    pub(crate) fn take(&mut self, command: &CommandId) -> Option<(CommandRow, Offsets)> {
+        self.flights.remove(command).map(|flight| (flight.row, flight.have))
+    }
+
     /// Commands in flight.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.flights.len()
     }
 
     /// What a frame means. A frame about a command that was not sent here means nothing: a guest speaks only of what
     /// it was given.
-    pub(super) fn hear(&mut self, frame: AgentFrame) -> Result<Act, Breach> {
+    pub(crate) fn hear(&mut self, frame: AgentFrame) -> Result<Act, Breach> {
         Ok(match frame {
             AgentFrame::Hello(_) => return Err(Breach::Hello),
             AgentFrame::Accepted { .. } => Act::Nothing,
@@ -129,7 +139,7 @@ impl Machine {
 }
 
 /// What a guest's answer means for its job, in the words of a verdict and for people.
-pub(super) fn meaning(result: &CommandResult) -> (Verdict, String) {
+pub(crate) fn meaning(result: &CommandResult) -> (Verdict, String) {
     match &result.outcome {
         Outcome::Done { exit_code: Some(0), .. } => (Verdict::Reached, "exit code 0".to_owned()),
         Outcome::Done { exit_code: Some(code), .. } => (Verdict::Failed, format!("exit code {code}")),
@@ -185,6 +195,7 @@ mod tests {
             sent_at: None,
             done_at: None,
             result: None,
+            cancel_epoch: None,
         }
     }
 

@@ -8,15 +8,17 @@
 //! | `handshake` | who a guest is: pure decision, and the call around it |
 //! | `machine` | what a session knows and what each frame means; pure |
 //! | `session` | dialling, the socket loop, storing before acknowledging |
+//! | `calling_off` | a cancel that reaches a command on its guest |
 //! | `actor` | one a guest: dials again and again, takes requests |
 //! | `hub`, `directory` | which guests there are; nudges to them; who was heard |
 
 mod actor;
+mod calling_off;
 mod directory;
 mod error;
 mod handshake;
 mod hub;
-mod machine;
+pub(crate) mod machine;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -27,16 +29,17 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+pub use calling_off::ABSENT;
 pub use directory::AgentView;
 pub use error::Error;
 
 use crate::crypto::pki::{self, Authority, Identity};
 use crate::model::{Boot, Epoch, JobUid, ServerId};
 use crate::mq::Queue;
-use crate::ops::Metrics;
+use crate::ops::{Health, Metrics};
 use crate::store::Store;
 use crate::supervision::{Arbiter, Mailbox, Options, Supervisor};
-use crate::wire::{CommandId, HandshakeAnswer, HandshakeRequest, LookAnswer, Pong, Reference};
+use crate::wire::{CommandId, HandshakeAnswer, HandshakeRequest, LookAnswer, Offsets, Pong, Reference};
 use directory::Directory;
 
 /// Sessions greeted at the same time.
@@ -107,6 +110,8 @@ pub struct Parts {
     pub role: Identity,
     /// Figures.
     pub metrics: Metrics,
+    /// Told when commands wait for guests that cannot be reached.
+    pub health: Health,
     /// Sizes and times.
     pub limits: Limits,
 }
@@ -122,6 +127,7 @@ struct Links {
     /// need later, and the process would keep it.
     greeting: Semaphore,
     metrics: Metrics,
+    health: Health,
     limits: Limits,
 }
 
@@ -144,10 +150,10 @@ impl Agents {
         // Sessions last; what would shorten the next handshake is kept for every guest and hardly ever used.
         tls.resumption = rustls::client::Resumption::disabled();
         let tls = Arc::new(tls);
-        let Parts { store, queue, boot, authority, metrics, limits, .. } = parts;
+        let Parts { store, queue, boot, authority, metrics, health, limits, .. } = parts;
         let handshakes = Arc::new(Semaphore::new(limits.handshakes));
         let greeting = Semaphore::new(GREETED_AT_ONCE);
-        let links = Arc::new(Links { store, queue, boot, authority, tls, greeting, metrics, limits });
+        let links = Arc::new(Links { store, queue, boot, authority, tls, greeting, metrics, health, limits });
         let directory = Directory::default();
         let spec = hub::Spec {
             links: Arc::clone(&links),
@@ -195,7 +201,7 @@ impl Agents {
         limit: Duration,
     ) -> Result<LookAnswer, Error> {
         let (server, job): (ServerId, JobUid) = (command.server(), command.job());
-        let reference = Reference { command: command.clone(), job, epoch };
+        let reference = Reference { command: command.clone(), job, epoch, output_from: Offsets::default() };
         let mailbox = self.directory.mailbox(server).ok_or(Error::Absent(server))?;
         mailbox.ask(actor::LookUp(reference), limit).await.map_err(Error::unreachable(server, limit))?
     }
@@ -215,7 +221,8 @@ impl Agents {
     /// [`Error::Absent`] and [`Error::Busy`]: nothing was sent.
     pub fn cancel(&self, command: &CommandId, epoch: Epoch) -> Result<(), Error> {
         let server = command.server();
-        let reference = Reference { command: command.clone(), job: command.job(), epoch };
+        let (job, output_from) = (command.job(), Offsets::default());
+        let reference = Reference { command: command.clone(), job, epoch, output_from };
         let mailbox = self.directory.mailbox(server).ok_or(Error::Absent(server))?;
         mailbox.tell(actor::CancelIt(reference)).map_err(Error::unreachable(server, Duration::ZERO))
     }

@@ -111,11 +111,11 @@ impl From<tungstenite::Error> for Trouble {
 
 /// An open session.
 pub(super) struct Session<'a> {
-    links: &'a Links,
-    target: &'a Target,
+    pub(super) links: &'a Links,
+    pub(super) target: &'a Target,
     face: &'a Face,
     socket: Socket,
-    machine: Machine,
+    pub(super) machine: Machine,
     /// What the guest can do, its clock, and when it said so.
     hello: AgentHello,
     greeted: Instant,
@@ -125,6 +125,8 @@ pub(super) struct Session<'a> {
     pings: HashMap<u64, oneshot::Sender<Result<Pong, Error>>>,
     next_ping: u64,
     looks: Vec<(CommandId, oneshot::Sender<Result<LookAnswer, Error>>)>,
+    /// Commands whose end was asked for, and under which epoch the guest's journal was asked about them.
+    pub(super) called_off: HashMap<CommandId, Epoch>,
 }
 
 /// Dials a guest and greets it under a fresh session number.
@@ -162,6 +164,7 @@ pub(super) async fn open<'a>(
         pings: HashMap::new(),
         next_ping: 0,
         looks: Vec::new(),
+        called_off: HashMap::new(),
     })
 }
 
@@ -251,6 +254,8 @@ impl Session<'_> {
 
     async fn beat(&mut self) -> Result<(), Trouble> {
         self.ping(None).await?;
+        // A guest that could not write its journal did not answer: it is asked again.
+        self.called_off.clear();
         // A nudge may have been lost, a deferred command may find a place now.
         self.refill().await
     }
@@ -260,7 +265,7 @@ impl Session<'_> {
         if let Act::Nothing = act { Ok(()) } else { Box::pin(self.perform(act)).await }
     }
 
-    async fn send(&mut self, frame: &DispatcherFrame) -> Result<(), Trouble> {
+    pub(super) async fn send(&mut self, frame: &DispatcherFrame) -> Result<(), Trouble> {
         let limit = self.links.limits.idle;
         let text = Message::text(frame.encode()?);
         tokio::time::timeout(limit, self.socket.send(text))
@@ -291,8 +296,9 @@ impl Session<'_> {
         self.send(&DispatcherFrame::Ping { n: self.next_ping }).await
     }
 
-    /// Sends what waits, in the order of the rows, as far as the window allows.
+    /// Calls off what is to end, then sends what waits, in the order of the rows, as far as the window allows.
     async fn refill(&mut self) -> Result<(), Trouble> {
+        self.call_off().await?;
         let window = self.links.limits.window;
         if self.machine.len() >= window {
             self.more = true;
@@ -340,7 +346,8 @@ impl Session<'_> {
                 reason: format!("agent version {} does not know {}", self.hello.version, operation.word()),
             };
             let result = CommandResult { outcome, output: have, at: Micros::wall() };
-            return self.finished(&row, command, result).await;
+            let told = meaning(&result);
+            return self.finished(&row, (command, result), told).await;
         }
         let clock = self.hello.clock.plus(self.greeted.elapsed());
         let run = DispatcherFrame::Run(Run {
@@ -374,6 +381,7 @@ impl Session<'_> {
                 Ok(())
             }
             Act::Looked(answer) => {
+                self.looked(&answer).await?;
                 if let Some(at) = self.looks.iter().position(|(command, _)| *command == answer.command) {
                     let _ = self.looks.swap_remove(at).1.send(Ok(answer));
                 }
@@ -387,7 +395,10 @@ impl Session<'_> {
                 self.links.store.write(append).await?;
                 Ok(())
             }
-            Act::Finished { row, command, result } => self.finished(&row, command, result).await,
+            Act::Finished { row, command, result } => {
+                let told = meaning(&result);
+                self.finished(&row, (command, result), told).await
+            }
         }
     }
 
@@ -401,14 +412,15 @@ impl Session<'_> {
     }
 
     /// Stores a result, then tells the guest that it may forget it, then whoever waits for it.
-    async fn finished(
+    pub(super) async fn finished(
         &mut self,
         row: &CommandRow,
-        command: CommandId,
-        result: CommandResult,
+        (command, result): (CommandId, CommandResult),
+        told: (Verdict, String),
     ) -> Result<(), Trouble> {
+        self.called_off.remove(&command);
         let raw = serde_json::to_string(&result).unwrap_or_default();
-        let Some(seen) = evidence(row, RESULT, meaning(&result), raw.clone()) else { return Ok(()) };
+        let Some(seen) = evidence(row, RESULT, told, raw.clone()) else { return Ok(()) };
         let (id, job, word) = (row.id.clone(), seen.job, seen.verdict.as_str());
         log::info!(job:% = job; "{command} ended on server {}: {}", self.target.server, seen.text);
         hit("result.before");
@@ -443,12 +455,17 @@ fn mark(c: &mut AnyConnection, row: &CommandRow) -> diesel::QueryResult<Option<S
         return Ok(None);
     }
     let left = row.expires_at.saturating_sub(c.now()?.0);
+    Ok(Some(Sendable { row: row.clone(), left, have: have_of(c, &row.id)? }))
+}
+
+/// How much of a command's output is stored.
+pub(super) fn have_of(c: &mut AnyConnection, id: &str) -> diesel::QueryResult<Offsets> {
     let mut have = Offsets::default();
     for stream in Stream::ALL {
-        let end = agent::output_end(c, &row.id, stream.as_str())?;
+        let end = agent::output_end(c, id, stream.as_str())?;
         *have.of_mut(stream) = u64::try_from(end).unwrap_or(0);
     }
-    Ok(Some(Sendable { row: row.clone(), left, have }))
+    Ok(have)
 }
 
 fn evidence(

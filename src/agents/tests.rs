@@ -120,6 +120,7 @@ async fn house() -> House {
         authority,
         role: services.issue_role(pki::DISPATCHER_ROLE, &[], DAY).expect("issued"),
         metrics: Metrics::new(),
+        health: Health::new(),
         limits: limits(),
     };
     let supervisor = Supervisor::new(Health::new());

@@ -10,13 +10,14 @@ use tokio::sync::Notify;
 use super::databases::Databases;
 use super::folder::Folder;
 use super::{Error, last_resort};
+use crate::cloud::Answering;
 use crate::config::{Config, ms};
 use crate::jobs::{Changes, ClockKeeper, ClockSpec, DatabaseClock};
-use crate::model::Boot;
+use crate::model::{Boot, Generation};
 use crate::ops::{Health, Metrics};
 use crate::registry::{Beat, NodeActor, NodeSpec};
-use crate::store::provisioning::node;
 use crate::store::provisioning::sequence::Sequencer;
+use crate::store::provisioning::{generation, node};
 use crate::store::{self, ANALYTICS, AnyConnection, Database, PROVISIONING, Store};
 use crate::supervision::{Mailbox, Options, Supervisor};
 
@@ -54,6 +55,10 @@ impl Ops {
         let store = Store::open(which, &store::Settings::new(manager), Arc::new(told))
             .map_err(|source| Error::Database { name: which.name, source })?;
         store.keep(&self.supervisor, &self.supervisor.arbiter("plumbing"));
+        // The pinger tells how the one of analytics is, with what waits for it.
+        if which.name != ANALYTICS.name {
+            store.tell(&self.health, [PROVISIONING.name, "provisioning writes"]);
+        }
         Ok(store)
     }
 }
@@ -66,9 +71,13 @@ pub(super) struct Base {
     pub(super) store: Store,
     pub(super) sequencer: Sequencer,
     pub(super) boot: Boot,
+    /// The generation of the rows; nobody raises it while this life lasts.
+    pub(super) generation: Generation,
     pub(super) beat: Beat,
     pub(super) clock: DatabaseClock,
     pub(super) changes: Changes,
+    /// Which accounts' clouds answer.
+    pub(super) answering: Answering,
     /// Told when a life was declared dead.
     pub(super) died: Arc<Notify>,
     /// The actor that beats, once it does.
@@ -108,11 +117,13 @@ impl Base {
             refuse_company(&store, ms(config.node.beat_ms) * 2).await?;
         }
         begin_life(&store, (boot, role), (&folder, with)).await?;
+        let generation = store.read(generation::read).await.map_err(fault)?;
         let clock = DatabaseClock::start(&store).await.map_err(fault)?;
         let beat = Beat::new(ms(config.node.fresh_ms));
         let (sequencer, changes) = (Sequencer::new(store.clone()), Changes::new());
         let died = Arc::new(Notify::new());
         let beating = OnceLock::new();
+        let answering = Answering::new(ops.health.clone());
         Ok(Self {
             config,
             folder,
@@ -120,9 +131,11 @@ impl Base {
             store,
             sequencer,
             boot,
+            generation,
             beat,
             clock,
             changes,
+            answering,
             died,
             beating,
             _hold: hold,
@@ -149,6 +162,7 @@ impl Base {
             look: ms(settings.look_ms),
             still: ms(settings.still_ms),
             died: Arc::clone(&self.died),
+            health: self.ops.health.clone(),
         };
         let node = supervisor.spawn::<NodeActor>(&plumbing, node, Options::permanent());
         // Called once a process.

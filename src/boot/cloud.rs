@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Error;
 use super::credentials::CloudCredential;
 use crate::cloud::remote::Remote;
-use crate::cloud::simulated::{Account, Fault, Operation, Settings, Simulated, capabilities_of};
+use crate::cloud::simulated::{Account, Fault, Odds, Operation, Settings, Simulated, capabilities_of};
 use crate::cloud::{Capabilities, Provider, TokenClass};
 use crate::config::{self, ms};
 use crate::crypto::Secret;
@@ -117,6 +117,19 @@ pub(super) async fn here(settings: &config::Simulated, inside: Inside<'_>) -> Re
     };
     let cloud = Simulated::open(opening).await.map_err(|e| Error::part("simulated cloud", &e))?;
     cloud.faults().next(Operation::Launch, settings.lose_answers, Fault::LoseAnswer);
+    if let Some(late) = settings.land_late_ms {
+        cloud.faults().next(Operation::Launch, 1, Fault::LandLate(ms(late)));
+    }
+    cloud.faults().by_chance(Odds {
+        seed: settings.fault_seed,
+        lose: settings.lose_percent,
+        fail: settings.fail_percent,
+        late: settings.late_percent,
+        late_for: ms(settings.late_ms),
+        hide: settings.hide_percent,
+        hide_for: ms(settings.hide_ms),
+        forget: settings.forget_percent,
+    });
     let cloud = Arc::new(cloud);
     if settings.lose_launched > 0 {
         actix_rt::spawn(lose(Arc::clone(&cloud), settings.lose_launched));

@@ -50,6 +50,7 @@ pub(super) async fn open(manager: Manager, kek: &Key, ops: &Ops) -> Result<Crede
     let opening = store::Settings { readers: 1, ..store::Settings::new(manager) };
     let database = Store::open(CREDENTIALS, &opening, Arc::new(|_, _| {}))
         .map_err(|source| Error::Database { name: CREDENTIALS.name, source })?;
+    database.tell(&ops.health, [CREDENTIALS.name, "credentials writes"]);
     database.keep(&ops.supervisor, &ops.supervisor.arbiter("plumbing"));
     let credentials = CredentialStore::new(database, Kek::new(kek, Algorithm::default()));
     credentials.check().await.map_err(|e| fault(&e))?;

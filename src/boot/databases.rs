@@ -60,7 +60,14 @@ impl<'a> Databases<'a> {
             };
         }
         for which in ALL {
-            self.manager(which)?.create().map_err(fault(which.name))?;
+            match self.manager(which)?.create() {
+                Ok(()) => {}
+                // It can be spared: its writer makes it when it is there.
+                Err(error) if which.name == ANALYTICS.name => {
+                    log::warn!("the database of analytics is away: {error}");
+                }
+                Err(error) => return Err(fault(which.name)(error)),
+            }
         }
         if !manager.is_server() {
             return Ok(None);

@@ -131,6 +131,7 @@ impl House {
         let queue = wiring::queue(&base)?;
         if !options.without.contains(&Part::Monitor) {
             wiring::monitor(&base, &queue, (km.clone(), &provider));
+            wiring::janitor(&base, &queue, (km.clone(), &provider));
         }
         if !options.without.contains(&Part::Worker) {
             wiring::worker(&base, &queue);

@@ -232,7 +232,8 @@ async fn monitor(asked: Asked) -> Result<(), Error> {
     let cloud = cloud::driver(&base.config.simulated).await?;
     base.live();
     let queue = wiring::queue(&base)?;
-    wiring::monitor(&base, &queue, (km, &cloud));
+    wiring::monitor(&base, &queue, (km.clone(), &cloud));
+    wiring::janitor(&base, &queue, (km, &cloud));
     alone(asked, base).await
 }
 

@@ -25,8 +25,8 @@ use crate::supervision::TRIPS;
 const SOON: Duration = Duration::from_secs(60);
 /// Every kind of actor that runs as long as the process. A new kind must be entered here, and in the table of
 /// `docs/ARCHITECTURE.md`.
-const PERMANENT: [&str; 9] =
-    ["agents", "clock", "database", "km", "monitor", "node", "pinger", "registry", "worker"];
+const PERMANENT: [&str; 10] =
+    ["agents", "clock", "database", "janitor", "km", "monitor", "node", "pinger", "registry", "worker"];
 
 struct Site {
     house: House,
@@ -215,10 +215,24 @@ async fn ruined(kind: &'static str, key_starts: &str) {
 
 #[actix_rt::test]
 async fn each_permanent_actor_that_is_given_up_ends_the_process_and_touches_no_neighbour() {
-    let databases = [("database", "provisioning"), ("database", "analytics"), ("database", "credentials")];
+    let databases = [("database", "provisioning"), ("database", "credentials")];
     let others = PERMANENT.into_iter().filter(|kind| *kind != "database").map(|kind| (kind, ""));
     let all: Vec<_> = databases.into_iter().chain(others).collect();
     join_all(all.into_iter().map(|(kind, key)| ruined(kind, key))).await;
+}
+
+#[actix_rt::test]
+async fn the_analytics_databases_actor_that_is_given_up_ends_nothing() {
+    let site = site(|_| {}).await;
+    site.house.base.ops.supervisor.ruin("database", "analytics").await;
+    let shown = site.house.base.ops.supervisor.snapshots();
+    assert!(shown.iter().any(|s| s.key == "analytics" && s.state == "given-up"), "{shown:#?}");
+    // Its thread lives on, or another is started by who needs it: everything works.
+    site.all_work(1).await;
+    let (ready, parts) = site.house.base.ops.health.ready();
+    assert!(ready, "{parts:#?}");
+    let fatal = tokio::time::timeout(Duration::from_millis(100), site.house.base.ops.supervisor.fatal());
+    assert!(fatal.await.is_err(), "the process goes on");
 }
 
 #[actix_rt::test]
@@ -278,6 +292,20 @@ async fn calls_and_looks_that_stall_past_their_limit_leave_the_outcome_unknown_u
     assert_eq!(site.launched(uid), 1);
     let left = site.house.cloud().faults();
     assert_eq!((left.remaining(Operation::FindByTag), left.remaining(Operation::Machine)), (0, 0));
+}
+
+#[actix_rt::test]
+async fn what_the_cloud_does_not_show_yet_is_taken_back_all_the_same() {
+    let site = site(|_| {}).await;
+    site.house.cloud().faults().next(Operation::Launch, 1, Fault::Hide(Duration::from_secs(3600)));
+    let uid = site.launch().await;
+    let made = |history: &History| history.job.resource.is_some();
+    let made = site.until(uid, "its server is made", made).await;
+    site.house.registry.cancel(seed::CUSTOMER, made.job.id, "a test".to_owned()).await.expect("asked");
+    let ended = site.until(uid, "it has ended", |history| history.job.ended_at.is_some()).await;
+    assert_eq!(ended.job.state, JobState::Cancelled, "{:#?}", ended.job);
+    let lives = site.house.cloud().look(|world| world.instances().filter(|i| !i.is_gone()).count());
+    assert_eq!(lives, 0, "no server is left behind");
 }
 
 #[actix_rt::test]

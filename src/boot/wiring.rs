@@ -7,7 +7,7 @@ use super::Error;
 use super::adapters::{KmKeys, Sessions};
 use super::base::Base;
 use crate::agents::{self, Agents};
-use crate::cloud::{Clouds, Provider};
+use crate::cloud::{Clouds, Provider, Watched};
 use crate::config::ms;
 use crate::crypto::pki::{Authority, Identity};
 use crate::crypto::{Key, KeyRing};
@@ -15,9 +15,9 @@ use crate::jobs::machine::Limits;
 use crate::jobs::ports::{Enrolment, Ports};
 use crate::jobs::{self, SqlStore};
 use crate::km::Km;
-use crate::monitor::{CloudLook, Monitor};
+use crate::monitor::{CloudLook, Janitor, Monitor, janitor};
 use crate::mq::{self, Queue};
-use crate::pinger::{self, Guests, Pinger};
+use crate::pinger::{self, Guests, Pinger, Spill};
 use crate::registry::{self, Registry, RegistryActor, Running};
 use crate::store::Store;
 use crate::store::provisioning::seed;
@@ -68,10 +68,11 @@ fn rows(base: &Base, queue: &Arc<dyn Queue>) -> Arc<SqlStore> {
     Arc::new(rows.nudging(Arc::clone(queue)))
 }
 
-/// The drivers of every cloud.
-fn clouds(cloud: &Arc<dyn Provider>) -> Clouds {
+/// The drivers of every cloud, each watched for its silence.
+fn clouds(base: &Base, cloud: &Arc<dyn Provider>) -> Clouds {
     let mut clouds = Clouds::new();
-    clouds.insert(seed::CLOUD, Arc::clone(cloud));
+    let watched = Watched::new(Arc::clone(cloud), base.answering.clone());
+    clouds.insert(seed::CLOUD, Arc::new(watched));
     clouds
 }
 
@@ -84,9 +85,10 @@ pub(super) fn registry(base: &Base, queue: &Arc<dyn Queue>, tools: Tools) -> Reg
         store: rows(base, queue),
         queue: Arc::clone(queue),
         keys: Arc::new(KmKeys(tools.km)),
-        clouds: clouds(&tools.cloud),
+        clouds: clouds(base, &tools.cloud),
         liveness: Arc::new(base.beat.clone()),
         boot: base.boot,
+        generation: base.generation,
         install: tools.install,
         ring: tools.ring,
         limits: Limits {
@@ -94,6 +96,7 @@ pub(super) fn registry(base: &Base, queue: &Arc<dyn Queue>, tools: Tools) -> Reg
             retry_most: ms(settings.retry_most_ms),
             calls: settings.calls,
             grace: ms(settings.grace_ms),
+            look_after: ms(base.config.janitor.keep_ms),
             ..Limits::default()
         },
         call_limit: ms(settings.call_ms),
@@ -129,7 +132,7 @@ pub(super) fn monitor(base: &Base, queue: &Arc<dyn Queue>, (km, cloud): (Km, &Ar
     let look = CloudLook {
         store: rows(base, queue),
         keys: Arc::new(KmKeys(km)),
-        clouds: clouds(cloud),
+        clouds: clouds(base, cloud),
         clock: Arc::new(base.clock.clone()),
         first: ms(settings.first_ms),
         most: ms(settings.most_ms),
@@ -138,6 +141,36 @@ pub(super) fn monitor(base: &Base, queue: &Arc<dyn Queue>, (km, cloud): (Km, &Ar
     let spec = watching(base, queue, look, settings);
     let supervisor = &base.ops.supervisor;
     let _monitor = supervisor.spawn::<Monitor>(&supervisor.arbiter("watchers"), spec, Options::permanent());
+}
+
+/// Starts looking for what turns up after jobs ended.
+pub(super) fn janitor(base: &Base, queue: &Arc<dyn Queue>, (km, cloud): (Km, &Arc<dyn Provider>)) {
+    let settings = &base.config.janitor;
+    let spec = janitor::Spec {
+        store: base.store.clone(),
+        sequencer: base.sequencer.clone(),
+        rows: rows(base, queue),
+        keys: Arc::new(KmKeys(km)),
+        clouds: clouds(base, cloud),
+        clock: Arc::new(base.clock.clone()),
+        queue: Arc::clone(queue),
+        changes: base.changes.clone(),
+        metrics: base.ops.metrics.clone(),
+        health: base.ops.health.clone(),
+        boot: base.boot,
+        limits: janitor::Limits {
+            later: ms(settings.later_ms),
+            keep: ms(settings.keep_ms),
+            again: ms(settings.again_ms),
+            daily: ms(settings.daily_ms),
+            take_back: ms(settings.take_back_ms),
+            call: ms(base.config.jobs.call_ms),
+        },
+        sweep: ms(settings.sweep_ms),
+        together: settings.together,
+    };
+    let supervisor = &base.ops.supervisor;
+    let _janitor = supervisor.spawn::<Janitor>(&supervisor.arbiter("watchers"), spec, Options::permanent());
 }
 
 /// Starts deciding watches that need no cloud.
@@ -184,6 +217,7 @@ pub(super) fn agents(
         authority,
         role,
         metrics: base.ops.metrics.clone(),
+        health: base.ops.health.clone(),
         limits: agents::Limits::default(),
     };
     let supervisor = &base.ops.supervisor;
@@ -202,6 +236,8 @@ pub(super) fn pinger(base: &Base, analytics: &Store, guests: Arc<dyn Guests>) {
         guests,
         provisioning: base.store.clone(),
         analytics: analytics.clone(),
+        spill: Spill::new(settings.spill),
+        health: base.ops.health.clone(),
         metrics: base.ops.metrics.clone(),
         boot: base.boot,
         every: ms(settings.every_ms),

@@ -24,6 +24,9 @@ pub enum Error {
     /// What was typed cannot be carried out.
     #[error("{0}")]
     Usage(String),
+    /// It was begun and cannot be finished.
+    #[error("{0}")]
+    Failed(String),
     /// A file of settings cannot be used.
     #[error("{what} {path} cannot be read; check that it exists and belongs to you")]
     File {
@@ -235,7 +238,11 @@ impl Target {
 }
 
 impl Client {
-    fn new(url: &str, key: String, secret: Secret, ca_file: Option<&Path>) -> Result<Self, Error> {
+    /// A client of one node.
+    ///
+    /// # Errors
+    /// When the address is none, or the certificates cannot be read.
+    pub(super) fn new(url: &str, key: String, secret: Secret, ca_file: Option<&Path>) -> Result<Self, Error> {
         let bad =
             |why: &str| Error::Usage(format!("address \"{url}\" {why}; give one like http://127.0.0.1:3302"));
         let uri: Uri = url.parse().map_err(|e| bad(&format!("is no URL ({e})")))?;
@@ -370,9 +377,17 @@ impl Client {
             Ok(Ok(answer)) => answer,
             Ok(Err(SendRequestError::Connect(e))) => return Err(self.unreachable(e.to_string())),
             Ok(Err(e)) => return Err(self.broken(e.to_string())),
-            Err(_) => return Err(self.unreachable(format!("nothing in {} s", PATIENCE.as_secs()))),
+            // The request may have been taken.
+            Err(_) => return Err(self.broken(format!("nothing in {} s", PATIENCE.as_secs()))),
         };
-        if answer.status().is_success() { Ok(answer) } else { Err(refusal(answer).await) }
+        if !answer.status().is_success() {
+            return Err(refusal(answer).await);
+        }
+        if let Some(age) = answer.headers().get("x-dispatcher-stale").and_then(|age| age.to_str().ok()) {
+            // Beside the answer, which programs may read.
+            eprintln!("stale: as it was {age} s ago, because the dispatcher cannot read its rows now");
+        }
+        Ok(answer)
     }
 
     fn unreachable(&self, text: String) -> Error {

@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 
 use super::client::Error;
 use super::jobs::print;
-use super::table;
+use super::{restored, table};
 use crate::boot::{ALL_DATABASES, Databases};
-use crate::config::Config;
+use crate::config::{Config, ms};
 use crate::ops::Chain;
-use crate::store::{Database, Finding, Level, Manager, Status};
+use crate::store::{Database, Finding, Level, Manager, PROVISIONING, Status};
 
 /// What a command ends with that found something to be done.
-const TO_DO: u8 = 3;
+pub(super) const TO_DO: u8 = 3;
 
 /// Make, look at and check the databases
 #[derive(Debug, clap::Args)]
@@ -40,6 +40,9 @@ enum What {
     Check,
     /// Show where the databases are and which migrations they have; ends with 3 when some are missing
     Status,
+    /// Say that the database of jobs was put back to an older state (a restore, a failover that lost commits), so that
+    /// guests go on listening; ends with 3 while a process works on it
+    Restored,
 }
 
 /// One database as it was found.
@@ -128,10 +131,15 @@ const fn word(level: Level) -> &'static str {
 }
 
 /// Does it for each database, and ends with 3 when something is left to be done.
-pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<u8, Error> {
+pub(super) async fn run(args: &Args, out: &mut dyn Write) -> Result<u8, Error> {
     let config = Config::load_or_default(args.config.as_deref());
     let config = config.map_err(|e| Error::Usage(Chain(&e).to_string()))?;
     let databases = Databases::new(&config.database, &args.data);
+    if matches!(args.what, What::Restored) {
+        let manager = databases.manager(PROVISIONING).map_err(|e| Error::Usage(Chain(&e).to_string()))?;
+        missing(&manager).map_err(Error::Usage)?;
+        return restored::run(&manager, ms(config.node.still_ms), args.json, out).await;
+    }
     let mut all = Vec::new();
     for which in ALL_DATABASES {
         let manager = databases.manager(which).map_err(|e| Error::Usage(Chain(&e).to_string()))?;
@@ -150,7 +158,7 @@ fn look(args: &Args, which: Database, manager: &Manager) -> Result<Told, String>
                 .map_err(|e| format!("folder {} cannot be made: {e}", args.data.display()))?;
         }
         What::Migrate => manager.create().map_err(fault)?,
-        What::Check | What::Status => missing(manager)?,
+        What::Check | What::Status | What::Restored => missing(manager)?,
     }
     let mut connection = manager.open().map_err(fault)?;
     match args.what {
@@ -159,7 +167,7 @@ fn look(args: &Args, which: Database, manager: &Manager) -> Result<Told, String>
             .and_then(|()| which.status(&mut connection))
             .map(Told::Status)
             .map_err(fault),
-        What::Status => which.status(&mut connection).map(Told::Status).map_err(fault),
+        What::Status | What::Restored => which.status(&mut connection).map(Told::Status).map_err(fault),
         What::Check => which.check(&mut connection).map(Told::Findings).map_err(fault),
     }
 }

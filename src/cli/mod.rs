@@ -12,14 +12,17 @@ mod guest;
 pub mod jobs;
 mod keys;
 mod limits;
+mod obligations;
 mod pauses;
 mod process;
+mod restored;
 mod role;
 mod schedules;
 mod servers;
 mod setup;
 mod simulated_cloud;
 pub mod table;
+pub mod verify;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -65,6 +68,8 @@ enum Command {
     Pauses(pauses::Args),
     /// Bound how many jobs of an account are at work together, and how many start in which time
     Limits(limits::Args),
+    /// Show what is looked for at clouds after jobs ended, and what was found
+    Obligations(obligations::Args),
     /// Look at servers, start, stop, pause and terminate them
     Servers(servers::Args),
     /// Look at guests' agents and run commands through them
@@ -79,6 +84,8 @@ enum Command {
     Db(db::Args),
     /// Measure this program on this machine, beside the machine's own limits
     Bench(bench::Args),
+    /// Prove that no accepted job is lost or done twice
+    VerifyCrash(verify::Args),
     /// Run the guest's agent
     Agent(agent::Args),
     /// Carry out one command; started by the agent only
@@ -103,13 +110,15 @@ pub fn main() -> ExitCode {
         Command::Schedules(args) => client_main(async |out| schedules::run(&args, out).await),
         Command::Pauses(args) => client_main(async |out| pauses::run(&args, out).await),
         Command::Limits(args) => client_main(async |out| limits::run(&args, out).await),
+        Command::Obligations(args) => client_main(async |out| obligations::run(&args, out).await),
         Command::Servers(args) => client_main(async |out| servers::run(&args, out).await),
         Command::Agents(args) => client_main(async |out| agents::run(&args, out).await),
         Command::Actors(args) => client_main(async |out| process::actors(&args, out).await),
         Command::Health(args) => client_main(async |out| process::health(&args, out).await),
         Command::Config(args) => client_main(async |out| config::run(&args, out)),
-        Command::Db(args) => client_main(async |out| db::run(&args, out)),
+        Command::Db(args) => client_main(async |out| db::run(&args, out).await),
         Command::Bench(args) => client_main(async |out| bench::run(&args, out).await),
+        Command::VerifyCrash(args) => client_main(async |out| verify::run(&args, out).await),
         Command::Agent(args) => agent::main(args),
         Command::AgentShim(args) => agent::shim_main(&args),
     }

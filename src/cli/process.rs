@@ -124,6 +124,18 @@ fn is_well(answer: &Value) -> bool {
 }
 
 fn health_of(out: &mut dyn Write, answer: &Value) -> Result<(), Error> {
+    writeln!(out, "{}", text(answer, "mode"))?;
+    for mode in all(answer, "modes") {
+        let of = |field| text(mode, field);
+        writeln!(out, "  {} since {}: {}", of("mode"), of("since"), of("reason"))?;
+        writeln!(out, "    {}", of("sees"))?;
+    }
+    for (said, field) in [("works", "works"), ("waits", "waits")] {
+        for word in all(answer, field).iter().filter_map(Value::as_str) {
+            writeln!(out, "  {said}: {word}")?;
+        }
+    }
+    writeln!(out)?;
     let fields = ["part", "state", "since", "reason"];
     let rows: Vec<Vec<String>> = all(answer, "parts")
         .iter()
@@ -185,13 +197,23 @@ mod tests {
     #[test]
     fn what_is_not_well_says_where_to_look() {
         let mut out = Vec::new();
-        let ill = json!({"ok": false, "parts": [{"part": "store", "state": "red", "since": "s", "reason": "gone"}]});
+        let ill = json!({"ok": false, "mode": "provisioning database away", "works": ["health and metrics"],
+            "waits": ["submits: refused at once"], "modes": [{"mode": "provisioning database away", "since": "s",
+            "reason": "away: gone", "sees": "submits are refused at once"}],
+            "parts": [{"part": "store", "state": "red", "since": "s", "reason": "gone"}]});
         health_of(&mut out, &ill).expect("memory");
         let shown = String::from_utf8(out).expect("text");
         assert!(
             shown.contains("store  red    s      gone") && shown.contains("dispatcher actors"),
             "{shown}"
         );
+        assert!(
+            shown.starts_with(
+                "provisioning database away\n  provisioning database away since s: away: gone\n"
+            ),
+            "{shown}"
+        );
+        assert!(shown.contains("works: health and metrics\n  waits: submits: refused at once\n"), "{shown}");
         assert!(!is_well(&ill) && is_well(&json!({"ok": true})) && !is_well(&json!({})));
     }
 }

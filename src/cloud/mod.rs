@@ -6,7 +6,9 @@
 mod provider;
 pub mod remote;
 pub mod simulated;
+mod watched;
 
 pub use provider::{
     CallContext, CallError, Capabilities, Clouds, Credential, LaunchRequest, Machine, Provider, TokenClass,
 };
+pub use watched::{Answering, Watched};

@@ -34,6 +34,8 @@ pub struct Config {
     pub jobs: Jobs,
     /// Looks at clouds.
     pub monitor: Watching,
+    /// Looks for what turns up after jobs ended.
+    pub janitor: Janitor,
     /// Looks at what guests reported.
     pub worker: Watching,
     /// Heartbeats of guests.
@@ -179,6 +181,41 @@ impl Default for Watching {
     }
 }
 
+/// Section `[janitor]`: looks for what turns up at a cloud after its job ended, and for what carries a tag of this
+/// installation and has no owner.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, Documented, DocumentedFields)]
+#[serde(deny_unknown_fields, default)]
+pub struct Janitor {
+    /// Milliseconds between sweeps of the rows.
+    pub sweep_ms: u64,
+    /// Looks at the same time.
+    pub together: usize,
+    /// When it looks after the end, besides Q/2 and Q of the driver and `keep_ms`.
+    pub later_ms: u64,
+    /// How long after a job's end what may still turn up of it is looked for.
+    pub keep_ms: u64,
+    /// Milliseconds until it looks again at what is being taken back, and until a look that failed is repeated; doubles.
+    pub again_ms: u64,
+    /// Milliseconds between looks at everything that carries a tag, and at what needs a person.
+    pub daily_ms: u64,
+    /// How long a job that takes something back may take.
+    pub take_back_ms: u64,
+}
+
+impl Default for Janitor {
+    fn default() -> Self {
+        Self {
+            sweep_ms: 5000,
+            together: 8,
+            later_ms: 3_600_000,
+            keep_ms: 86_400_000,
+            again_ms: 10_000,
+            daily_ms: 86_400_000,
+            take_back_ms: 3_600_000,
+        }
+    }
+}
+
 /// Section `[pinger]`.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, Documented, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
@@ -187,11 +224,13 @@ pub struct Pinger {
     pub every_ms: u64,
     /// Longest wait for one answer.
     pub limit_ms: u64,
+    /// Points kept in memory while the analytics database is away; the oldest of more are lost and counted.
+    pub spill: usize,
 }
 
 impl Default for Pinger {
     fn default() -> Self {
-        Self { every_ms: 5000, limit_ms: 2000 }
+        Self { every_ms: 5000, limit_ms: 2000, spill: 100_000 }
     }
 }
 
@@ -216,6 +255,24 @@ pub struct Simulated {
     pub lose_answers: u32,
     /// Q of the classes that must wait, in milliseconds, instead of the driver's own.
     pub quiet_ms: Option<u64>,
+    /// Loses the answer to the first create and carries it out so many milliseconds later.
+    pub land_late_ms: Option<u64>,
+    /// Where the chance of the faults below begins.
+    pub fault_seed: u64,
+    /// Of a hundred calls that change something, so many are done and their answer is lost.
+    pub lose_percent: u8,
+    /// So many are not done, and the caller does not learn it.
+    pub fail_percent: u8,
+    /// So many lose their answer at once and are done `late_ms` later.
+    pub late_percent: u8,
+    /// How much later, in milliseconds.
+    pub late_ms: u64,
+    /// Of a hundred launches, so many are not shown by looks for `hide_ms`.
+    pub hide_percent: u8,
+    /// For how long, in milliseconds.
+    pub hide_ms: u64,
+    /// Of a hundred starts, stops and pauses, so many are accepted and never done.
+    pub forget_percent: u8,
 }
 
 impl Default for Simulated {
@@ -229,6 +286,15 @@ impl Default for Simulated {
             lose_launched: 0,
             lose_answers: 0,
             quiet_ms: None,
+            land_late_ms: None,
+            fault_seed: 0,
+            lose_percent: 0,
+            fail_percent: 0,
+            late_percent: 0,
+            late_ms: 1000,
+            hide_percent: 0,
+            hide_ms: 1000,
+            forget_percent: 0,
         }
     }
 }
@@ -366,6 +432,10 @@ impl Config {
         }
         if !["K", "S", "T", "N"].contains(&self.simulated.class.as_str()) {
             return value("simulated.class", self.simulated.class.clone(), "write K, S, T or N");
+        }
+        if self.janitor.together == 0 || self.janitor.sweep_ms == 0 || self.janitor.again_ms == 0 {
+            let key = "janitor.together, janitor.sweep_ms, janitor.again_ms";
+            return value(key, "0".to_owned(), "write at least 1");
         }
         if self.jobs.most == 0 || self.jobs.sweep_ms == 0 {
             return value("jobs.most, jobs.sweep_ms", "0".to_owned(), "write at least 1");

@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use documented::{Documented, DocumentedFields};
 use serde::Serialize;
 
-use super::{Config, Database, Jobs, Keys, Km, Listen, Node, Pinger, Process, Queue, Simulated, Watching};
+use super::{
+    Config, Database, Janitor, Jobs, Keys, Km, Listen, Node, Pinger, Process, Queue, Simulated, Watching,
+};
 
 /// Longest line of the reference.
 const WIDTH: usize = 120;
@@ -53,6 +55,7 @@ pub(super) fn sections() -> Vec<Section> {
         section::<Node>("node", &all.node),
         section::<Jobs>("jobs", &all.jobs),
         section::<Watching>("monitor", &all.monitor),
+        section::<Janitor>("janitor", &all.janitor),
         section::<Watching>("worker", &all.worker),
         section::<Pinger>("pinger", &all.pinger),
         section::<Simulated>("simulated", &all.simulated),

@@ -13,9 +13,11 @@ use crate::model::{
 use crate::ops::failpoint::{Fault, sabotaged};
 use crate::store::provisioning::job::{Attempt, Evidence, History, Job};
 use crate::store::provisioning::watch::Watch;
+use crate::wire::{CommandResult, Outcome};
 
 /// How long things may take before a job changes its mind. All from configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))]
 pub struct Limits {
     /// First pause after a refusal worth another try; doubles.
     pub retry_first: Duration,
@@ -31,6 +33,8 @@ pub struct Limits {
     pub tries: i32,
     /// How long beyond its deadline a job may still look for an unknown outcome, on top of Q.
     pub grace: Duration,
+    /// How long after a job's end what may still turn up of it is looked for.
+    pub look_after: Duration,
 }
 
 impl Default for Limits {
@@ -43,12 +47,14 @@ impl Default for Limits {
             set_aside: Duration::from_secs(60),
             tries: 3,
             grace: Duration::from_secs(30),
+            look_after: Duration::from_secs(24 * 3600),
         }
     }
 }
 
 /// What the provider promises for the job's account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))]
 pub struct Promise {
     /// How it tells a repeated create.
     pub class: TokenClass,
@@ -77,6 +83,7 @@ pub struct Facts<'a> {
 
 /// How a job ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize))]
 pub struct Ending {
     /// Which end.
     pub state: JobState,
@@ -98,6 +105,7 @@ impl Ending {
 
 /// The next move.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize))]
 pub enum Plan {
     /// Ended, or another life's: leave it alone.
     Leave,
@@ -224,7 +232,8 @@ fn is_legal(history: &History, plan: &Plan) -> bool {
         Plan::End(end) => match end.state {
             JobState::Complete => {
                 let reached = verdict_of_this_try(history).is_some_and(|e| e.verdict == Verdict::Reached);
-                let wanted = job.cancel_by.is_none() && !job.undo_begun;
+                let command = step_of(job.params.kind()).effect == Effect::Command;
+                let wanted = (job.cancel_by.is_none() || command) && !job.undo_begun;
                 job.state == JobState::Awaiting && reached && wanted && !open
             }
             JobState::Failed | JobState::Cancelled => !open,
@@ -353,6 +362,7 @@ fn owned_awaiting(facts: &Facts<'_>) -> Plan {
     let lasting = matches!(effect, Effect::Move(_) | Effect::Command);
     match (verdict_of_this_try(history), job.cancel_by.is_some()) {
         (Some(verdict), false) => decided(facts, verdict),
+        (Some(verdict), true) if effect == Effect::Command => Plan::End(command_too_late(job, verdict)),
         (Some(verdict), true) if lasting => Plan::End(cancelled_too_late(job, verdict)),
         (_, true) if !lasting => give_up(facts, cancelled(job)),
         (None, cancel) if effect == Effect::Command && (over || cancel && job.why_code != CANCEL_SENT) => {
@@ -431,6 +441,24 @@ fn cancelled_too_late(job: &Job, verdict: &Evidence) -> Ending {
     }
     let text = format!("{}; by then: {}", cancelled_text(job), verdict.text);
     Ending::new(JobState::Cancelled, "cancelled", text)
+}
+
+/// The end of a command whose cancel was asked, by what its guest says: cancelled where it was ended or never ran; else
+/// what it did stands, and the cancel came too late.
+fn command_too_late(job: &Job, verdict: &Evidence) -> Ending {
+    let result: Option<CommandResult> = serde_json::from_str(&verdict.raw).ok();
+    let ended = result.is_some_and(|result| result.outcome == Outcome::Cancelled);
+    let late = |text: &str| format!("{text}; its cancel came too late ({})", cancelled_text(job));
+    match verdict.verdict {
+        Verdict::Reached => Ending::new(JobState::Complete, "verified", late(&verdict.text)),
+        Verdict::Failed if !ended => Ending::new(JobState::Failed, "failed", late(&verdict.text)),
+        Verdict::Unknown | Verdict::Pending => cancelled_too_late(job, verdict),
+        Verdict::Failed | Verdict::Lost => Ending::new(
+            JobState::Cancelled,
+            "cancelled",
+            format!("{}; {}", cancelled_text(job), verdict.text),
+        ),
+    }
 }
 
 /// Takes a command back: the guest may have it, or it still waits in its queue.

@@ -11,7 +11,7 @@ use super::timeline::samples;
 use crate::cloud::TokenClass;
 use crate::model::{
     AttemptOutcome, Boot, CommandParams, ErrorClass, GroupParams, JobKind, JobParams, JobState, JobUid,
-    Micros, NoopParams, ServerId, ServerParams, Verdict, WatchKind,
+    Micros, NoopParams, RegionId, ServerId, ServerParams, TakeBackParams, Verdict, WatchKind,
 };
 use crate::store::provisioning::job::{Evidence, History};
 
@@ -50,6 +50,12 @@ fn params(kind: JobKind) -> JobParams {
         JobKind::RunCommand => {
             JobParams::RunCommand(CommandParams { server: ServerId(7), argv: Vec::new(), timeout_secs: 1 })
         }
+        JobKind::TakeBack => JobParams::TakeBack(TakeBackParams {
+            resource: "i-1".into(),
+            region: RegionId(1),
+            tag: "t".into(),
+            left_by: JobUid::random(),
+        }),
         JobKind::LaunchServer => serde_json::from_value(serde_json::json!({"kind": "launch-server", "params": {
             "name": "web", "description": "", "account": 1, "cloud": 1, "region": 1, "data_center": 1,
             "provider_data_center": "d", "product": 1, "provider_product": "p", "image": 1, "provider_image": "m",
@@ -176,7 +182,9 @@ proptest! {
             && ending.state == JobState::Complete
         {
             prop_assert_eq!(history.job.state, JobState::Awaiting);
-            prop_assert!(history.job.cancel_by.is_none() && !history.job.undo_begun);
+            // A command that had run when its cancel reached the guest has run.
+            let command = history.job.params.kind() == JobKind::RunCommand;
+            prop_assert!((history.job.cancel_by.is_none() || command) && !history.job.undo_begun);
             let verdict = verdict_of_this_try(&history);
             prop_assert_eq!(verdict.map(|e| e.verdict), Some(Verdict::Reached));
             prop_assert_eq!(history.watches[0].try_no, history.job.try_no);

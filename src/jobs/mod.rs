@@ -6,7 +6,7 @@
 
 mod actor;
 #[cfg(test)]
-mod battery;
+pub(crate) mod battery;
 mod clock;
 mod drive;
 mod error;
@@ -14,6 +14,9 @@ pub mod machine;
 #[cfg(test)]
 mod machine_tests;
 pub mod ports;
+mod reading;
+#[cfg(test)]
+mod recorded;
 mod request;
 mod sql;
 pub mod steps;
@@ -25,8 +28,13 @@ mod word;
 
 pub use actor::{JobActor, Spec, Wake};
 pub use clock::{ClockKeeper, ClockSpec, DatabaseClock};
+#[cfg(test)]
+pub(crate) use drive::drive;
 pub(crate) use drive::set_aside;
 pub use error::Error;
+pub use request::{TAG_PREFIX, of_tag};
+#[cfg(test)]
+pub(crate) use sql::apply;
 pub use sql::{Changes, SqlStore, SystemClock};
 pub use word::by_word;
 

@@ -11,16 +11,18 @@ use super::machine::Limits;
 use crate::cloud::Clouds;
 use crate::crypto::{Key, KeyRing, Secret};
 use crate::model::{
-    AccountId, AttemptUid, Boot, CloudId, CustomerId, JobState, JobUid, Micros, RegionId, ServerId,
+    AccountId, AttemptUid, Boot, CloudId, CustomerId, Generation, JobState, JobUid, Micros, RegionId,
+    ServerId,
 };
 use crate::mq::Queue;
 use crate::ops::Metrics;
+use crate::store;
 use crate::store::provisioning::agent::{NewAgent, NewCommand};
 use crate::store::provisioning::job::{Attempt, History};
 use crate::store::provisioning::server::ServerRow;
 use crate::store::provisioning::transition::{Claim, Close, End, Fence, Quiet, Sent, Waiting};
 use crate::store::provisioning::watch::Watch;
-use crate::store::{self};
+use crate::supervision::OutOfTime;
 
 /// Time.
 #[async_trait(?Send)]
@@ -30,6 +32,27 @@ pub trait Clock: Send + Sync {
 
     /// Waits.
     async fn sleep(&self, duration: Duration);
+
+    /// Waits out the limit of a call, by this machine's own clock, whatever clock rows are written in.
+    async fn over(&self, limit: Duration) {
+        tokio::time::sleep(limit).await;
+    }
+}
+
+/// Waits for `work`, but no longer than `limit`; then `work` is dropped, and its effect is unknown.
+///
+/// # Errors
+/// [`OutOfTime`] at the limit.
+pub async fn within<T>(
+    clock: &dyn Clock,
+    limit: Duration,
+    work: impl Future<Output = T>,
+) -> Result<T, OutOfTime> {
+    tokio::select! {
+        biased;
+        done = work => Ok(done),
+        () = clock.over(limit) => Err(OutOfTime(limit)),
+    }
 }
 
 /// One move of a job, applied in one item.
@@ -251,6 +274,8 @@ pub struct Ports {
     pub liveness: Arc<dyn Liveness>,
     /// This life.
     pub boot: Boot,
+    /// The generation of the rows, in which this life claims.
+    pub generation: Generation,
     /// The install's secret, from which tokens are made.
     pub install: Arc<Key>,
     /// Seals stored requests.

@@ -14,9 +14,19 @@ use crate::store::provisioning::job::{Attempt, Job};
 /// Purpose under which requests are sealed.
 const REQUEST: &str = "attempt.request";
 
+/// What every tag of ours begins with.
+pub const TAG_PREFIX: &str = "dispatcher-job=";
+
 /// Tag that names job and step on what a create makes.
 pub(super) fn tag(job: JobUid, step: &str) -> String {
-    format!("dispatcher-job={job}.{step}")
+    format!("{TAG_PREFIX}{job}.{step}")
+}
+
+/// The job and the step a tag names; none where it is not one of ours.
+#[must_use]
+pub fn of_tag(tag: &str) -> Option<(JobUid, &str)> {
+    let (job, step) = tag.strip_prefix(TAG_PREFIX)?.split_once('.')?;
+    Some((job.parse().ok()?, step))
 }
 
 fn place_of(job: JobUid) -> Aad {

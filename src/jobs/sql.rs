@@ -8,15 +8,17 @@ use diesel::prelude::*;
 use tokio::sync::broadcast;
 
 use super::ports::{Applied, Change, Clock, JobStore, Place};
+use super::reading::Reading;
 use crate::model::{AccountId, Boot, CloudId, CustomerId, JobUid, Micros, RegionId, ServerId};
 use crate::mq::{Announce, Nudge, Queue};
 use crate::store::provisioning::agent;
-use crate::store::provisioning::job::{self, History};
+use crate::store::provisioning::job::History;
 use crate::store::provisioning::schema::{account, region};
 use crate::store::provisioning::sequence::{Sequence, Sequencer};
 use crate::store::provisioning::server::{self, ServerRow};
 use crate::store::provisioning::transition::{self, Called, Close, Opened, Then};
 use crate::store::{AnyConnection, Error, Store};
+use crate::wire::CommandId;
 
 /// The system's clock.
 pub struct SystemClock;
@@ -68,6 +70,7 @@ impl Default for Changes {
 /// Rows in the provisioning database.
 pub struct SqlStore {
     store: Store,
+    reading: Reading,
     sequencer: Sequencer,
     boot: Boot,
     changes: Changes,
@@ -78,14 +81,9 @@ pub struct SqlStore {
 impl SqlStore {
     /// Rows written in the name of this life, announced as the queue wants it.
     #[must_use]
-    pub const fn new(
-        store: Store,
-        sequencer: Sequencer,
-        boot: Boot,
-        changes: Changes,
-        announce: Announce,
-    ) -> Self {
-        Self { store, sequencer, boot, changes, announce, queue: None }
+    pub fn new(store: Store, sequencer: Sequencer, boot: Boot, changes: Changes, announce: Announce) -> Self {
+        let reading = Reading::new(store.clone());
+        Self { store, reading, sequencer, boot, changes, announce, queue: None }
     }
 
     /// The same, which nudges at once the jobs that a move lets begin or end; without a queue the sweep finds them.
@@ -122,6 +120,11 @@ fn news_of(change: &Change) -> [Option<Nudge>; 2] {
             Close { then: Then::Await(watch), .. } => [Some(Nudge::Watch(watch.kind, watch.uid)), None],
             Close { then: Then::Go, .. } => [None, None],
         },
+        // Whoever holds the session with the guest reads the row.
+        Change::Withdraw { command, .. } => {
+            let command: Option<CommandId> = command.parse().ok();
+            [command.map(|command| Nudge::Guest(command.server())), None]
+        }
         _ => [None, None],
     }
 }
@@ -129,7 +132,7 @@ fn news_of(change: &Change) -> [Option<Nudge>; 2] {
 #[async_trait(?Send)]
 impl JobStore for SqlStore {
     async fn history(&self, uid: JobUid) -> Result<Option<History>, Error> {
-        self.store.read(move |c| job::history(c, uid)).await
+        self.reading.history(uid).await
     }
 
     async fn apply(&self, change: Change) -> Result<Applied, Error> {
@@ -191,7 +194,12 @@ fn place(c: &mut AnyConnection, id: AccountId, within: Option<RegionId>) -> Quer
     Ok(name.map(|region| Place { account_number, credential, cloud: CloudId(cloud), region }))
 }
 
-fn apply(c: &mut AnyConnection, boot: Boot, change: &Change, called: &mut Called) -> QueryResult<Applied> {
+pub(crate) fn apply(
+    c: &mut AnyConnection,
+    boot: Boot,
+    change: &Change,
+    called: &mut Called,
+) -> QueryResult<Applied> {
     let done = |stored: bool| if stored { Applied::Done } else { Applied::Fenced };
     match change {
         Change::Claim { claim, open } => {

@@ -9,7 +9,7 @@ pub enum Effect {
     Nothing,
     /// Makes a server: guarded by token or tag, undone by terminating it.
     Create,
-    /// Moves an existing server to a state: harmless when repeated, but may land late; no undo.
+    /// Moves a server that is there to a state: harmless when repeated, but may land late; no undo.
     Move(Operation),
     /// Has a guest run a command: once by the guest's journal; no undo.
     Command,
@@ -98,5 +98,6 @@ pub const fn step_of(kind: JobKind) -> Step {
         JobKind::PauseServer => Step { name: "pause", effect: Effect::Move(Operation::Pause) },
         JobKind::RunCommand => Step { name: "run", effect: Effect::Command },
         JobKind::Group => Step { name: "children", effect: Effect::Children },
+        JobKind::TakeBack => Step { name: "take-back", effect: Effect::Move(Operation::Terminate) },
     }
 }

@@ -116,6 +116,9 @@ impl<L: Look> Actor for Watcher<L> {
     }
 }
 
+/// Hints whose rows are read at once.
+const TOGETHER: usize = 256;
+
 struct Watching<L: Look> {
     spec: Spec<L>,
     inbox: mpsc::Receiver<Nudge>,
@@ -139,12 +142,15 @@ impl<L: Look> Watching<L> {
     async fn run(mut self) {
         let mut sweep = tokio::time::interval(self.spec.sweep);
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut nudges = Vec::new();
         loop {
             tokio::select! {
-                nudge = self.inbox.recv() => match nudge {
-                    Some(nudge) => self.nudged(nudge).await,
-                    None => return,
-                },
+                count = self.inbox.recv_many(&mut nudges, TOGETHER) => {
+                    if count == 0 {
+                        return;
+                    }
+                    self.nudged(std::mem::take(&mut nudges)).await;
+                }
                 Some(uid) = self.ended.1.recv() => {
                     self.following.remove(&uid);
                 }
@@ -153,23 +159,40 @@ impl<L: Look> Watching<L> {
         }
     }
 
-    async fn nudged(&mut self, nudge: Nudge) {
-        self.spec.metrics.nudge(L::TOPIC.as_str());
-        let read = match nudge {
-            Nudge::Watch(_, uid) => {
-                if let Some((news, _)) = self.following.get(&uid) {
-                    news.notify_one();
-                    self.spec.queue.settle(nudge);
-                    return;
+    async fn nudged(&mut self, nudges: Vec<Nudge>) {
+        let (mut open, mut watches) = (Vec::new(), Vec::new());
+        for nudge in nudges {
+            self.spec.metrics.nudge(L::TOPIC.as_str());
+            match nudge {
+                Nudge::Watch(_, uid) => match self.following.get(&uid) {
+                    Some((news, _)) => {
+                        news.notify_one();
+                        self.spec.queue.settle(nudge);
+                    }
+                    None => {
+                        open.push(nudge);
+                        watches.push(uid);
+                    }
+                },
+                Nudge::Reported(job) => {
+                    let read = self.spec.store.read(move |c| watch::of_job(c, job)).await;
+                    self.read(&[nudge], read);
                 }
-                self.spec.store.read(move |c| watch::by_uid(c, uid).map(Vec::from_iter)).await
+                Nudge::Job(_) | Nudge::Cancel(_) | Nudge::Guest(_) => {}
             }
-            Nudge::Reported(job) => self.spec.store.read(move |c| watch::of_job(c, job)).await,
-            Nudge::Job(_) | Nudge::Cancel(_) | Nudge::Guest(_) => return,
+        }
+        let read = match *watches.as_slice() {
+            [] => return,
+            [uid] => self.spec.store.read(move |c| watch::by_uid(c, uid).map(Vec::from_iter)).await,
+            _ => self.spec.store.read(move |c| watch::by_uids(c, &watches)).await,
         };
-        // The watch is a row and a sweep finds it; an error leaves the message to whoever can read.
+        self.read(&open, read);
+    }
+
+    /// Takes what hints led to. A watch is a row and a sweep finds it; an error leaves the message to whoever can read.
+    fn read(&mut self, nudges: &[Nudge], read: Result<Vec<Watch>, store::Error>) {
         if read.is_ok() {
-            self.spec.queue.settle(nudge);
+            nudges.iter().for_each(|nudge| self.spec.queue.settle(*nudge));
         }
         self.take(read);
     }

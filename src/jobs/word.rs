@@ -9,13 +9,15 @@ use crate::store::provisioning::job::History;
 use crate::store::provisioning::server::Seen;
 use crate::store::provisioning::transition::{End, Fence, Obligation};
 
-/// How long after such an end what may still turn up is looked for.
-const JANITOR: Duration = Duration::from_secs(24 * 3600);
-
 /// The end of a job in `state`, because `who` says so. None when it cannot be complete: a launch that left no trace
 /// has no server to show for it, and a group is what its children are.
 #[must_use]
-pub fn by_word(history: &History, state: JobState, (who, reason): (&str, &str), now: Micros) -> Option<End> {
+pub fn by_word(
+    history: &History,
+    state: JobState,
+    (who, reason): (&str, &str),
+    (now, look_after): (Micros, Duration),
+) -> Option<End> {
     let job = &history.job;
     let step = step_of(job.params.kind());
     let complete = state == JobState::Complete;
@@ -39,7 +41,7 @@ pub fn by_word(history: &History, state: JobState, (who, reason): (&str, &str), 
             account: job.account,
             region: params.region,
             look_at: now,
-            look_until: now.plus(JANITOR),
+            look_until: now.plus(look_after),
         }),
         _ => None,
     };
@@ -53,5 +55,6 @@ pub fn by_word(history: &History, state: JobState, (who, reason): (&str, &str), 
         seen,
         obligation,
         kin: job.into(),
+        cancel_known: false,
     })
 }

@@ -52,6 +52,22 @@ integer_ids! {
     Epoch,
 }
 
+/// How often the rows of an installation were put back to an older state. Epochs of a generation are above all those of
+/// the one before, also of claims that the rows have forgotten.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(transparent)]
+pub struct Generation(pub u32);
+
+impl Epoch {
+    /// The epoch of the next claim.
+    #[must_use]
+    pub fn after(self, generation: Generation) -> Self {
+        // An epoch is a generation's number in its upper half and counts up in its lower one.
+        let first = (i64::from(generation.0) << 32).saturating_add(1);
+        Self(self.0.saturating_add(1).max(first))
+    }
+}
+
 /// 128 random bits, written as 32 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Uid([u8; 16]);
@@ -81,6 +97,10 @@ impl Uid {
     #[must_use]
     pub fn random() -> Self {
         let mut bytes = [0; 16];
+        #[cfg(test)]
+        if super::dice::fill(&mut bytes) {
+            return Self(bytes);
+        }
         #[expect(clippy::expect_used, reason = "without randomness no id is safe to hand out")]
         getrandom::fill(&mut bytes).expect("the operating system's random source answers");
         Self(bytes)
@@ -168,7 +188,16 @@ uids! {
 
 #[cfg(test)]
 mod tests {
-    use super::Uid;
+    use super::{Epoch, Generation, Uid};
+
+    #[test]
+    fn an_epoch_rises_by_one_and_above_every_one_of_an_older_generation() {
+        assert_eq!(Epoch(0).after(Generation(0)), Epoch(1));
+        assert_eq!(Epoch(7).after(Generation(0)), Epoch(8));
+        assert_eq!(Epoch(7).after(Generation(2)), Epoch((2 << 32) + 1));
+        assert_eq!(Epoch((2 << 32) + 1).after(Generation(2)), Epoch((2 << 32) + 2));
+        assert!(Epoch(i64::from(u32::MAX)).after(Generation(1)) > Epoch(i64::from(u32::MAX)));
+    }
 
     #[test]
     fn a_uid_survives_its_text_and_nothing_else_parses() {

@@ -4,7 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::{
-    AccountId, BillingCodeId, CloudId, DataCenterId, GroupId, ImageId, JobId, ProductId, RegionId, ServerId,
+    AccountId, BillingCodeId, CloudId, DataCenterId, GroupId, ImageId, JobId, JobUid, ProductId, RegionId,
+    ServerId,
 };
 
 /// Kind of a job.
@@ -26,6 +27,8 @@ pub enum JobKind {
     RunCommand,
     /// Waits for other jobs that were accepted with it: its children.
     Group,
+    /// Destroys a server that turned up after its job had ended; submitted by the janitor only.
+    TakeBack,
 }
 
 /// Text that names no job kind.
@@ -44,6 +47,7 @@ impl JobKind {
         Self::PauseServer,
         Self::RunCommand,
         Self::Group,
+        Self::TakeBack,
     ];
 
     /// Whether it changes the state of an existing server, so that such jobs must follow one another.
@@ -64,6 +68,7 @@ impl JobKind {
             Self::PauseServer => "pause-server",
             Self::RunCommand => "run-command",
             Self::Group => "group",
+            Self::TakeBack => "take-back",
         }
     }
 }
@@ -117,6 +122,9 @@ pub enum JobParams {
     /// See [`JobKind::Group`].
     #[serde(rename = "group")]
     Group(GroupParams),
+    /// See [`JobKind::TakeBack`].
+    #[serde(rename = "take-back")]
+    TakeBack(TakeBackParams),
 }
 
 impl JobParams {
@@ -132,6 +140,7 @@ impl JobParams {
             Self::PauseServer(_) => JobKind::PauseServer,
             Self::RunCommand(_) => JobKind::RunCommand,
             Self::Group(_) => JobKind::Group,
+            Self::TakeBack(_) => JobKind::TakeBack,
         }
     }
 
@@ -139,7 +148,7 @@ impl JobParams {
     #[must_use]
     pub const fn server(&self) -> Option<ServerId> {
         match self {
-            Self::Noop(_) | Self::LaunchServer(_) | Self::Group(_) => None,
+            Self::Noop(_) | Self::LaunchServer(_) | Self::Group(_) | Self::TakeBack(_) => None,
             Self::TerminateServer(p) | Self::StartServer(p) | Self::StopServer(p) | Self::PauseServer(p) => {
                 Some(p.server)
             }
@@ -238,6 +247,20 @@ pub struct GroupParams {
     pub stop_on_failure: bool,
     /// The group of which it takes up what did not end complete.
     pub retry_of: Option<JobId>,
+}
+
+/// Parameters of [`JobKind::TakeBack`]: what is destroyed has no row of its own.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TakeBackParams {
+    /// The provider's id of the server.
+    pub resource: String,
+    /// Where it is.
+    pub region: RegionId,
+    /// The tag by which it was found.
+    pub tag: String,
+    /// The job that left it behind.
+    pub left_by: JobUid,
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! This room never does I/O and knows no database, socket or actor. Whoever needs a word of the domain finds it
 //! here with one meaning: *tenant* is [`CustomerId`], *fence* is [`Epoch`].
 
+#[cfg(test)]
+pub(crate) mod dice;
 mod id;
 mod kind;
 mod nearest;
@@ -12,15 +14,18 @@ mod state;
 mod time;
 
 pub use id::{
-    AccountId, AgentId, AttemptUid, BillingCodeId, Boot, CloudId, CustomerId, DataCenterId, Epoch, GroupId,
-    ImageId, InvalidUid, JobId, JobUid, ProductId, RegionId, RoleId, ServerId, Uid, UserId, WatchUid,
+    AccountId, AgentId, AttemptUid, BillingCodeId, Boot, CloudId, CustomerId, DataCenterId, Epoch,
+    Generation, GroupId, ImageId, InvalidUid, JobId, JobUid, ProductId, RegionId, RoleId, ServerId, Uid,
+    UserId, WatchUid,
 };
 pub use kind::{
     CommandParams, GroupParams, InvalidKind, JobKind, JobParams, LaunchParams, NoopParams, ServerParams,
+    TakeBackParams,
 };
 pub use nearest::nearest;
 pub use rollup::Rollup;
 pub use state::{
-    AttemptOutcome, ErrorClass, InvalidWord, JobState, PublicStatus, ServerStatus, Verdict, WatchKind,
+    AttemptOutcome, ErrorClass, InvalidWord, JobState, ObligationState, PublicStatus, ServerStatus, Verdict,
+    WatchKind,
 };
 pub use time::{Micros, boot_time_micros};

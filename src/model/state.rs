@@ -207,6 +207,20 @@ words! {
     }
 }
 
+words! {
+    /// How far the look for what may turn up after a job's end is.
+    ObligationState, "state of an obligation" {
+        /// Looked for from time to time; nothing is there that nobody owns.
+        Watched = "watched",
+        /// Something is there, and a job takes it back.
+        TakingBack = "taking-back",
+        /// Something is there that is not taken back by itself, or it cannot be looked for.
+        NeedsYou = "needs-you",
+        /// Over: nothing is there.
+        Closed = "closed",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{JobState, PublicStatus};

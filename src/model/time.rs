@@ -15,6 +15,10 @@ impl Micros {
     /// The wall clock of this process. Rows take the database's clock instead.
     #[must_use]
     pub fn wall() -> Self {
+        #[cfg(test)]
+        if let Some(still) = super::dice::wall() {
+            return still;
+        }
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
     }

@@ -1,9 +1,16 @@
-//! The monitor: looks at clouds until the effect of a job is seen, and writes the verdict with its evidence.
+//! The monitor: looks at clouds until the effect of a job is seen, and writes the verdict with its evidence; its
+//! [`janitor`] looks for what turns up after jobs ended.
 //!
-//! It never changes a cloud and never moves a job; a verdict is a row that whoever holds the job decides by.
+//! It never changes a cloud and never moves a job: a verdict is a row that whoever holds the job decides by, and what is
+//! to be taken back becomes a job of its own.
 
+pub mod janitor;
 mod judge;
+mod reach;
+#[cfg(test)]
+mod tests;
 
+pub use janitor::Janitor;
 pub use judge::{Age, judge};
 
 use std::sync::Arc;
@@ -12,15 +19,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::Notify;
 
-use crate::cloud::{CallContext, Clouds, Credential};
-use crate::jobs::ports::{Ask, Clock, JobStore, Keys, Leased, NoLease};
+use self::reach::{Line, Reach, Wanted};
+use crate::cloud::Clouds;
+use crate::jobs::ports::{Clock, JobStore, Keys, within};
 use crate::jobs::steps::{Effect, step_of};
 use crate::jobs::watching::{Look, Sight, Watcher};
-use crate::model::{AccountId, AttemptUid, Micros, RegionId, ServerStatus, WatchKind};
+use crate::model::{AccountId, AttemptUid, JobParams, Micros, RegionId, ServerStatus, WatchKind};
 use crate::mq::Topic;
 use crate::store::provisioning::job::Job;
 use crate::store::provisioning::watch::Watch;
-use crate::supervision::limited;
 
 /// The monitor's actor.
 pub type Monitor = Watcher<CloudLook>;
@@ -54,20 +61,21 @@ impl Look for CloudLook {
 
     async fn follow(&self, watch: &Watch, news: &Notify) -> Option<Sight> {
         let expected: ServerStatus = watch.expectation.parse().ok()?;
-        let mut lease = None;
+        let mut line = None;
         let mut pause = self.first;
         while self.clock.now() < watch.deadline {
-            match self.look(watch, expected, &mut lease).await {
+            match self.look(watch, expected, &mut line).await {
                 Ok(Some(sight)) => return Some(sight),
                 Ok(None) => {}
                 Err(cause) => {
                     log::info!("look failed, the next follows: {cause}; job={}", watch.job);
-                    lease = None;
+                    line = None;
                 }
             }
             tokio::select! {
-                () = self.clock.sleep(pause) => {}
+                biased;
                 () = news.notified() => {}
+                () = self.clock.sleep(pause) => {}
             }
             pause = (pause * 2).min(self.most);
         }
@@ -80,48 +88,41 @@ impl CloudLook {
         &self,
         watch: &Watch,
         expected: ServerStatus,
-        lease: &mut Option<(Leased, Micros)>,
+        line: &mut Option<(Line, Micros)>,
     ) -> Result<Option<Sight>, String> {
         let history = self.store.history(watch.job).await.map_err(|e| e.to_string())?;
         let job = history.ok_or("its job is gone")?.job;
         let (account, region) = self.where_is(&job).await?;
-        let place = self.store.place(account, region).await.map_err(|e| e.to_string())?;
-        let place = place.ok_or_else(|| format!("account {account} is gone"))?;
-        let provider =
-            self.clouds.get(place.cloud).ok_or_else(|| format!("cloud {} is gone", place.cloud))?;
         let now = self.clock.now();
-        if lease.as_ref().is_none_or(|(_, since)| now.since(*since) > LEASE_LIFE) {
-            let ask = Ask {
+        if line.as_ref().is_none_or(|(_, since)| now.since(*since) > LEASE_LIFE) {
+            let ask = Wanted {
                 job: job.uid,
                 attempt: AttemptUid(watch.uid.0),
                 customer: job.customer,
                 account,
-                credential: place.credential.clone(),
-                purpose: "watch".to_owned(),
+                region,
+                purpose: "watch",
             };
-            let leased = limited(self.call_limit, self.keys.lease(ask)).await;
-            let leased = leased.map_err(|late| format!("key manager: {late}"))?.map_err(|e| match e {
-                NoLease::Later(cause) => format!("key manager: {cause}"),
-                NoLease::Denied(cause) => format!("key manager denied the credential: {cause}"),
-            })?;
-            *lease = Some((leased, now));
+            let reach =
+                Reach { store: &*self.store, keys: &*self.keys, clouds: &self.clouds, clock: &*self.clock };
+            *line = Some((reach.at(ask, self.call_limit).await?, now));
         }
-        let Some((leased, _)) = lease else { return Ok(None) };
-        let context = CallContext {
-            account_number: &place.account_number,
-            region: &place.region,
-            credential: Credential { access_key: &leased.access_key, secret: &leased.secret },
-            limit: self.call_limit,
-        };
-        // Whatever the driver makes of the limit: a look that never ends would hold up the watch for ever.
-        let seen = limited(self.call_limit, provider.machine(&context, &watch.target)).await;
-        let seen = seen.map_err(|late| late.to_string())?.map_err(|e| e.to_string())?;
+        let Some((line, _)) = line else { return Ok(None) };
+        let provider = &line.provider;
+        let context = line.context();
+        // What a look shows counts by when it was asked, however late the answer comes.
         let age = self.clock.now().since(watch.made_at);
+        // Whatever the driver makes of the limit: a look that never ends would hold up the watch for ever.
+        let seen = within(&*self.clock, self.call_limit, provider.machine(&context, &watch.target)).await;
+        let seen = seen.map_err(|late| late.to_string())?.map_err(|e| e.to_string())?;
         let moves = matches!(step_of(job.params.kind()).effect, Effect::Move(to) if to.can_be_taken_back());
         Ok(judge(&watch.target, expected, seen.as_ref(), Age::of(age, provider.capabilities(), moves)))
     }
 
     async fn where_is(&self, job: &Job) -> Result<(AccountId, Option<RegionId>), String> {
+        if let JobParams::TakeBack(params) = &job.params {
+            return Ok((job.account, Some(params.region)));
+        }
         let Some(id) = job.server.or_else(|| job.params.server()) else { return Ok((job.account, None)) };
         let row = self.store.server(job.customer, id).await.map_err(|e| e.to_string())?;
         Ok((job.account, row.map(|server| RegionId(server.region))))

@@ -1,5 +1,6 @@
 //! What the commit of a change writes for the message that announces it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -7,10 +8,11 @@ use diesel::prelude::*;
 
 use super::envelope::{Envelope, Head, WatchBody};
 use super::{Names, Nudge};
-use crate::model::{AccountId, JobUid, WatchUid};
-use crate::store::AnyConnection;
+use crate::model::{AccountId, JobUid, Micros, WatchUid};
 use crate::store::provisioning::outbox::{self, OutboxRow};
-use crate::store::provisioning::{schema::job, watch};
+use crate::store::provisioning::schema::job;
+use crate::store::provisioning::watch::{self, Watch};
+use crate::store::{AnyConnection, Later, later};
 
 /// A policy, fixed where the parts of a process are made: rows that are the queue need no message; a broker outside
 /// needs a row of the outbox in the same commit. Cheap to clone.
@@ -37,56 +39,110 @@ impl Announce {
         Self(Some(Arc::new(Outgoing { exchange: names.exchange(), tag, last: AtomicI64::new(0) })))
     }
 
-    /// Writes the message of a change into the change's own item, after its guard. A second run of the item writes a
-    /// second message, which is harmless.
+    /// Writes the message of a change into the change's own commit; called by its item, after its guard. A second run of
+    /// the item writes a second message, which is harmless.
     ///
     /// # Errors
     /// What the database reports.
     pub fn note(&self, connection: &mut AnyConnection, nudge: Nudge) -> QueryResult<()> {
         let Some(out) = &self.0 else { return Ok(()) };
+        let out = Arc::clone(out);
+        later::<Notes>(connection, |notes| notes.0.push((out, nudge)))
+    }
+}
+
+/// Messages of one commit.
+#[derive(Default)]
+struct Notes(Vec<(Arc<Outgoing>, Nudge)>);
+
+impl Later for Notes {
+    // After the rows they are about.
+    const ORDER: u8 = 2;
+
+    fn write(self, connection: &mut AnyConnection) -> QueryResult<()> {
         let now = connection.now()?;
-        let Some(envelope) = envelope_of(connection, nudge)? else { return Ok(()) };
-        let id = outbox::next_id(out.last.load(Ordering::Relaxed), now, out.tag);
-        let row = OutboxRow {
-            id,
-            exchange: out.exchange.clone(),
-            routing_key: envelope.kind.clone(),
-            body: envelope.encode(),
-            made_at: now.0,
-        };
-        // One writer thread a process: nobody else moves it meanwhile.
-        let stored = outbox::insert(connection, row)?;
-        out.last.store(stored, Ordering::Relaxed);
-        Ok(())
-    }
-}
-
-/// The message of a nudge, from the rows it names; none where they are gone.
-fn envelope_of(connection: &mut AnyConnection, nudge: Nudge) -> QueryResult<Option<Envelope>> {
-    match nudge {
-        Nudge::Job(uid) | Nudge::Cancel(uid) | Nudge::Reported(uid) => {
-            Ok(head_of(connection, uid)?.map(|head| Envelope::of_nudge(head, nudge)))
+        let about = About::read(connection, now, self.0.iter().map(|(_, nudge)| *nudge))?;
+        let mut rows = Vec::with_capacity(self.0.len());
+        for (out, nudge) in self.0 {
+            let Some(envelope) = about.envelope(nudge) else { continue };
+            // One writer thread a process: nobody else moves it meanwhile.
+            let id = outbox::next_id(out.last.load(Ordering::Relaxed), now, out.tag);
+            out.last.store(id, Ordering::Relaxed);
+            rows.push(OutboxRow {
+                id,
+                exchange: out.exchange.clone(),
+                routing_key: envelope.kind.clone(),
+                body: envelope.encode(),
+                made_at: now.0,
+            });
         }
-        Nudge::Watch(_, uid) => watch_message(connection, uid),
-        Nudge::Guest(_) => Ok(Some(Envelope::of_nudge(Head::new(connection.now()?), nudge))),
+        outbox::insert_all(connection, rows)
     }
 }
 
-fn watch_message(connection: &mut AnyConnection, uid: WatchUid) -> QueryResult<Option<Envelope>> {
-    let Some(open) = watch::by_uid(connection, uid)? else { return Ok(None) };
-    let head = head_of(connection, open.job)?;
-    let body = WatchBody {
-        watch_id: open.uid,
-        target: open.target,
-        expectation: open.expectation,
-        deadline: open.deadline,
-    };
-    Ok(head.map(|head| Envelope::of_watch(head, open.kind, &body)))
+/// What the messages of one commit say, from the rows they are about.
+struct About {
+    now: Micros,
+    watches: HashMap<WatchUid, Watch>,
+    heads: HashMap<JobUid, Head>,
 }
 
-fn head_of(connection: &mut AnyConnection, uid: JobUid) -> QueryResult<Option<Head>> {
-    let now = connection.now()?;
-    let found: Option<(i64, i64)> =
-        job::table.find(uid.to_string()).select((job::epoch, job::account)).first(connection).optional()?;
-    Ok(found.map(|(epoch, account)| Head::of_job(now, uid, epoch, AccountId(account))))
+impl About {
+    fn read(
+        connection: &mut AnyConnection,
+        now: Micros,
+        nudges: impl Iterator<Item = Nudge>,
+    ) -> QueryResult<Self> {
+        let (mut jobs, mut watches) = (Vec::new(), Vec::new());
+        for nudge in nudges {
+            match nudge {
+                Nudge::Job(uid) | Nudge::Cancel(uid) | Nudge::Reported(uid) => jobs.push(uid),
+                Nudge::Watch(_, uid) => watches.push(uid),
+                Nudge::Guest(_) => {}
+            }
+        }
+        let found = if watches.is_empty() { Vec::new() } else { watch::by_uids(connection, &watches)? };
+        jobs.extend(found.iter().map(|watch| watch.job));
+        Ok(Self {
+            now,
+            heads: heads(connection, now, &jobs)?,
+            watches: found.into_iter().map(|watch| (watch.uid, watch)).collect(),
+        })
+    }
+
+    /// The message of a nudge; none where the rows it names are gone.
+    fn envelope(&self, nudge: Nudge) -> Option<Envelope> {
+        match nudge {
+            Nudge::Job(uid) | Nudge::Cancel(uid) | Nudge::Reported(uid) => {
+                Some(Envelope::of_nudge(*self.heads.get(&uid)?, nudge))
+            }
+            Nudge::Watch(_, uid) => {
+                let open = self.watches.get(&uid)?;
+                let body = WatchBody {
+                    watch_id: open.uid,
+                    target: open.target.clone(),
+                    expectation: open.expectation.clone(),
+                    deadline: open.deadline,
+                };
+                Some(Envelope::of_watch(*self.heads.get(&open.job)?, open.kind, &body))
+            }
+            Nudge::Guest(_) => Some(Envelope::of_nudge(Head::new(self.now), nudge)),
+        }
+    }
+}
+
+fn heads(connection: &mut AnyConnection, now: Micros, jobs: &[JobUid]) -> QueryResult<HashMap<JobUid, Head>> {
+    if jobs.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let names: Vec<String> = jobs.iter().map(ToString::to_string).collect();
+    let found: Vec<(String, i64, i64)> = job::table
+        .filter(job::uid.eq_any(names))
+        .select((job::uid, job::epoch, job::account))
+        .load(connection)?;
+    let head = |(name, epoch, account): (String, i64, i64)| {
+        let uid: JobUid = name.parse().ok()?;
+        Some((uid, Head::of_job(now, uid, epoch, AccountId(account))))
+    };
+    Ok(found.into_iter().filter_map(head).collect())
 }

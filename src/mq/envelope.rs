@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Nudge;
-use crate::model::{AccountId, JobUid, Micros, ServerId, Uid, Verdict, WatchKind, WatchUid};
+use crate::model::{AccountId, Epoch, JobUid, Micros, ServerId, Uid, Verdict, WatchKind, WatchUid};
 
 /// The only schema that is read and written.
 pub const SCHEMA: &str = "dispatcher.message/1";
@@ -308,7 +308,16 @@ struct WatchName {
 /// # Errors
 /// [`Refused`] says why it is not one.
 pub fn decode(bytes: &[u8]) -> Result<Content, Refused> {
-    Envelope::parse(bytes)?.content()
+    decode_dated(bytes).map(|(content, _)| content)
+}
+
+/// Reads a message, and the epoch of its job when it was written, where it says so.
+///
+/// # Errors
+/// [`Refused`] says why it is not one.
+pub fn decode_dated(bytes: &[u8]) -> Result<(Content, Option<Epoch>), Refused> {
+    let envelope = Envelope::parse(bytes)?;
+    Ok((envelope.content()?, envelope.epoch.map(Epoch)))
 }
 
 #[cfg(test)]

@@ -18,13 +18,15 @@ mod topology;
 
 pub use announce::Announce;
 pub use embedded::Embedded;
-pub use envelope::{Content, Envelope, Head, LARGEST, Refused, SCHEMA, Said, WatchBody, decode};
-pub use open::{Error, Parts, Told, open};
+pub use envelope::{
+    Content, Envelope, Head, LARGEST, Refused, SCHEMA, Said, WatchBody, decode, decode_dated,
+};
+pub use open::{Error, Parts, Told, forget, open};
 pub use topology::{Line, Names};
 
 use tokio::sync::mpsc;
 
-use crate::model::{JobUid, ServerId, WatchKind, WatchUid};
+use crate::model::{Epoch, JobUid, ServerId, WatchKind, WatchUid};
 
 /// Who is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -105,4 +107,10 @@ pub trait Queue: Send + Sync {
     /// Says that what this hint asked for is committed, or needs nothing: a broker may forget it. A hint whose reader
     /// ends before this is delivered again.
     fn settle(&self, _nudge: Nudge) {}
+
+    /// Says that a claim of this job is committed which saw this epoch. Hints of that epoch and of earlier ones have done
+    /// their work, those that are still on their way included.
+    fn claimed(&self, job: JobUid, _epoch: Epoch) {
+        self.settle(Nudge::Job(job));
+    }
 }

@@ -55,6 +55,14 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// What belongs to an installation cannot be taken away.
+    #[error("the broker at {at} does not take the names away: {text}")]
+    Forget {
+        /// Where it is.
+        at: String,
+        /// What it said.
+        text: String,
+    },
     /// This program was built without the client.
     #[error("queue.url names a broker, and this program was built without the feature `amqp`")]
     NotBuilt,
@@ -70,6 +78,20 @@ pub fn open(settings: &config::Queue, parts: Parts) -> Result<Arc<dyn Queue>, Er
         return Ok(Arc::new(Embedded::new()));
     }
     broker(settings, parts)
+}
+
+/// Takes every queue and exchange of an installation's prefix away from its broker. What is embedded leaves nothing.
+///
+/// # Errors
+/// [`Error`] says which setting is wrong, or what the broker refused.
+pub async fn forget(settings: &config::Queue) -> Result<(), Error> {
+    if settings.is_embedded() {
+        return Ok(());
+    }
+    #[cfg(feature = "amqp")]
+    return super::amqp::forget(settings).await;
+    #[cfg(not(feature = "amqp"))]
+    Err(Error::NotBuilt)
 }
 
 #[cfg(feature = "amqp")]

@@ -37,6 +37,9 @@ pub const PLACES: &[&str] = &[
     "command.sent",
     "result.before",
     "result.after",
+    // A cancel on its way to a command's guest.
+    "cancel.before",
+    "cancel.after",
     // What was seen, and what follows from it.
     "verdict.before",
     "verdict.after",
@@ -54,9 +57,14 @@ pub const PLACES: &[&str] = &[
     "outbox.deleted",
 ];
 
-struct Armed {
-    place: String,
+/// A place at which something is to happen.
+struct Place {
+    name: String,
     remaining: AtomicU32,
+}
+
+struct Armed {
+    places: Vec<Place>,
     block: Option<Duration>,
     log: Option<std::path::PathBuf>,
     /// Every so many-th answer to a commit is lost; 0 means none.
@@ -76,6 +84,9 @@ struct Order {
     place: String,
     #[serde(default)]
     hits: u32,
+    /// More places, each with its hits: whichever comes first.
+    #[serde(default)]
+    also: Vec<(String, u32)>,
     block_ms: Option<u64>,
     log: Option<std::path::PathBuf>,
     #[serde(default)]
@@ -134,8 +145,8 @@ fn faults_of(names: &[String]) -> Result<u32, Error> {
 
 /// Arms the place an inherited descriptor names.
 ///
-/// The descriptor holds JSON `{"place", "hits", "block_ms", "log", "lose_every", "sabotage"}`; at that hit of the place a
-/// line is left in the log and the process dies by `SIGKILL`, or, with `block_ms`, the thread stands still for so long.
+/// The descriptor holds JSON `{"place", "hits", "also", "block_ms", "log", "lose_every", "sabotage"}`; at that hit of the place, or of
+/// one of `also`, a line is left in the log and the process dies by `SIGKILL`, or, with `block_ms`, the thread stands still for so long.
 /// With `lose_every`, every so many-th commit of the provisioning database is stored and answered as if its answer had
 /// been lost. In builds with deliberate faults, `sabotage` lists them by name.
 ///
@@ -147,9 +158,10 @@ pub fn arm(fd: i32) -> Result<(), Error> {
         .and_then(|mut file| file.read_to_string(&mut text))
         .map_err(|source| Error::Read { fd, source })?;
     let order: Order = serde_json::from_str(&text).map_err(|source| Error::Order { fd, source })?;
+    let places = std::iter::once((order.place, order.hits)).chain(order.also);
+    let places = places.filter(|(name, _)| !name.is_empty());
     let armed = Armed {
-        place: order.place,
-        remaining: AtomicU32::new(order.hits),
+        places: places.map(|(name, hits)| Place { name, remaining: AtomicU32::new(hits) }).collect(),
         block: order.block_ms.map(Duration::from_millis),
         log: order.log,
         lose_every: order.lose_every,
@@ -164,25 +176,25 @@ pub fn arm(fd: i32) -> Result<(), Error> {
 pub fn hit(place: &'static str) {
     #[cfg(test)]
     poison::taste(place);
-    if let Some(armed) = ARMED.get().filter(|armed| armed.place == place) {
-        armed.pass();
+    if let Some(armed) = ARMED.get() {
+        armed.pass(|name| name == place);
     }
 }
 
 /// As [`hit`] for one of several alike: the order names it as `place.part`, such as `commit.provisioning`.
 pub fn hit_in(place: &'static str, part: &'static str) {
-    let fits = |armed: &&Armed| armed.place.split_once('.') == Some((place, part));
-    if let Some(armed) = ARMED.get().filter(fits) {
-        armed.pass();
+    if let Some(armed) = ARMED.get() {
+        armed.pass(|name| name.split_once('.') == Some((place, part)));
     }
 }
 
 impl Armed {
-    fn pass(&self) {
-        if self.remaining.fetch_sub(1, Ordering::SeqCst) != 1 {
+    fn pass(&self, fits: impl Fn(&str) -> bool) {
+        let Some(place) = self.places.iter().find(|place| fits(&place.name)) else { return };
+        if place.remaining.fetch_sub(1, Ordering::SeqCst) != 1 {
             return;
         }
-        self.note();
+        self.note(&place.name);
         match self.block {
             // On purpose: the thread must not get a turn.
             Some(time) => std::thread::sleep(time),
@@ -190,15 +202,15 @@ impl Armed {
         }
     }
 
-    fn note(&self) {
+    fn note(&self, place: &str) {
         let Some(path) = &self.log else { return };
         let written =
             std::fs::OpenOptions::new().append(true).create(true).open(path).and_then(|mut file| {
-                file.write_all(format!("{}\n", self.place).as_bytes())?;
+                file.write_all(format!("{place}\n").as_bytes())?;
                 file.sync_data()
             });
         if let Err(error) = written {
-            log::error!("the place {} could not be logged: {error}", self.place);
+            log::error!("the place {place} could not be logged: {error}");
         }
     }
 }

@@ -77,7 +77,7 @@ faults! {
     LookAtCancel = "look-at-cancel",
         "a cancel believes a look that finds nothing, while the create may still land", Unexpected;
     ReadOnlyLook = "read-only-look",
-        "a look at a guest's journal does not raise the job's floor there", FalseFailure;
+        "a look at a guest's journal does not raise the job's floor there", IllegalHistory;
     SweepByConfirm = "sweep-by-confirm",
         "the sweep of watches takes only those whose announcement no broker has confirmed", Lost;
     VerdictByEpoch = "verdict-by-epoch",

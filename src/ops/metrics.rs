@@ -101,6 +101,8 @@ struct Families {
     agents_connected: Gauge,
     agent_commands: Family<Outcome, Counter>,
     heartbeats: Family<Outcome, Counter>,
+    points_spilled: Gauge,
+    points_lost: Counter,
     actor_restarts: Family<Kind, Counter>,
     actor_panics: Family<Kind, Counter>,
     open_jobs: Family<StateOnly, Gauge>,
@@ -108,6 +110,8 @@ struct Families {
     verdicts: Family<VerdictOnly, Counter>,
     km_leases: Family<Outcome, Counter>,
     nudges: Family<Topic, Counter>,
+    janitor: Family<Outcome, Counter>,
+    obligations: Family<StateOnly, Gauge>,
     queue: QueueMetrics,
 }
 
@@ -183,6 +187,16 @@ impl Metrics {
         self.families().heartbeats.get_or_create(&Outcome { outcome }).inc();
     }
 
+    /// So many points of guests wait because their database is away.
+    pub fn points_spilled(&self, count: usize) {
+        self.families().points_spilled.set(level(count));
+    }
+
+    /// So many points of guests are lost.
+    pub fn points_lost(&self, count: usize) {
+        self.families().points_lost.inc_by(count as u64);
+    }
+
     /// An actor was restarted.
     pub fn actor_restarted(&self, kind: &'static str) {
         self.families().actor_restarts.get_or_create(&Kind { kind }).inc();
@@ -225,6 +239,16 @@ impl Metrics {
         self.families().km_leases.get_or_create(&Outcome { outcome }).inc();
     }
 
+    /// The janitor looked, or made a job that takes something back.
+    pub fn janitor(&self, outcome: &'static str) {
+        self.families().janitor.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// Tags that are looked for now, in a state.
+    pub fn obligations(&self, state: &'static str, count: usize) {
+        self.families().obligations.get_or_create(&StateOnly { state }).set(level(count));
+    }
+
     /// A nudge went to the queue.
     pub fn nudge(&self, topic: &'static str) {
         self.families().nudges.get_or_create(&Topic { topic }).inc();
@@ -263,6 +287,8 @@ impl Families {
             agents_connected: Gauge::default(),
             agent_commands: Family::default(),
             heartbeats: Family::default(),
+            points_spilled: Gauge::default(),
+            points_lost: Counter::default(),
             actor_restarts: Family::default(),
             actor_panics: Family::default(),
             open_jobs: Family::default(),
@@ -270,6 +296,8 @@ impl Families {
             verdicts: Family::default(),
             km_leases: Family::default(),
             nudges: Family::default(),
+            janitor: Family::default(),
+            obligations: Family::default(),
             queue: QueueMetrics::default(),
         }
     }
@@ -285,6 +313,9 @@ impl Families {
         to.register("verdicts", "Verdicts about watched effects", self.verdicts.clone());
         to.register("km_leases", "Credentials asked of the key manager", self.km_leases.clone());
         to.register("nudges", "Nudges sent to the queue", self.nudges.clone());
+        let looks = "Looks for what turns up after jobs ended, and jobs made to take it back";
+        to.register("janitor", looks, self.janitor.clone());
+        to.register("obligations", "Tags that are looked for, by state", self.obligations.clone());
     }
 
     fn register_store_and_http(&self, to: &mut Registry) {
@@ -300,6 +331,9 @@ impl Families {
         to.register("agents_connected", "Guests connected now", self.agents_connected.clone());
         to.register("agent_commands", "Commands to guests, by outcome", self.agent_commands.clone());
         to.register("heartbeats", "Heartbeats of guests, by outcome", self.heartbeats.clone());
+        let spilled = self.points_spilled.clone();
+        to.register("analytics_spilled", "Points of guests that wait for a database that is away", spilled);
+        to.register("analytics_lost", "Points of guests pushed out of memory", self.points_lost.clone());
         to.register("actor_restarts", "Actors started anew after a failure", self.actor_restarts.clone());
         to.register("actor_panics", "Actors that panicked", self.actor_panics.clone());
     }
@@ -353,6 +387,8 @@ mod tests {
         metrics.verdict("reached");
         metrics.km_lease("granted");
         metrics.nudge("jobs");
+        metrics.janitor("absent");
+        metrics.obligations("needs-you", 2);
         let queue = metrics.queue();
         queue.connected("publish", true);
         queue.blocked(true);
@@ -391,6 +427,8 @@ mod tests {
             "dispatcher_verdicts_total{verdict=\"reached\"} 1",
             "dispatcher_km_leases_total{outcome=\"granted\"} 1",
             "dispatcher_nudges_total{topic=\"jobs\"} 1",
+            "dispatcher_janitor_total{outcome=\"absent\"} 1",
+            "dispatcher_obligations{state=\"needs-you\"} 2",
             "dispatcher_queue_connected{purpose=\"publish\"} 1",
             "dispatcher_queue_blocked 1",
             "dispatcher_outbox_rows 3",

@@ -11,6 +11,7 @@ pub mod logging;
 mod memory;
 #[cfg(feature = "server")]
 mod metrics;
+pub mod mode;
 pub mod panic_hook;
 #[cfg(feature = "server")]
 pub mod privileges;

@@ -4,6 +4,7 @@
 //! receiver's. Losing analytics loses points and nothing else.
 
 mod schedule;
+mod spill;
 #[cfg(test)]
 mod tests;
 
@@ -17,11 +18,12 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 
 pub use schedule::Schedule;
+pub use spill::Spill;
 
 use crate::model::{Boot, CustomerId, Micros, ServerId};
-use crate::ops::Metrics;
+use crate::ops::{Health, Metrics};
 use crate::store::Store;
-use crate::store::analytics::{self, GuestPoint};
+use crate::store::analytics::GuestPoint;
 use crate::store::provisioning::{agent, server};
 use crate::supervision::{Life, Supervised};
 
@@ -59,6 +61,10 @@ pub struct Spec {
     pub provisioning: Store,
     /// Where points are written.
     pub analytics: Store,
+    /// Where points wait for that.
+    pub spill: Spill,
+    /// How the database of points is.
+    pub health: Health,
     /// Counts.
     pub metrics: Metrics,
     /// This life.
@@ -97,6 +103,9 @@ impl Actor for Pinger {
     fn started(&mut self, ctx: &mut Context<Self>) {
         let beating = beat_on(self.spec.clone());
         ctx.spawn(beating.into_actor(self).map(|(), actor, _| actor.life.fail("the pinger's loop ended")));
+        let Spec { spill, analytics, health, metrics, .. } = self.spec.clone();
+        let writing = spill.drain(analytics, health, metrics);
+        ctx.spawn(writing.into_actor(self).map(|(), actor, _| actor.life.fail("points are written no more")));
     }
 }
 
@@ -157,6 +166,7 @@ async fn write(spec: &Spec, points: Vec<GuestPoint>, now: Micros) {
         return;
     }
     let heard: Vec<i64> = points.iter().map(|point| point.server).collect();
+    keep(spec, points);
     let stored = spec
         .provisioning
         .write(move |c| {
@@ -167,8 +177,9 @@ async fn write(spec: &Spec, points: Vec<GuestPoint>, now: Micros) {
     if let Err(error) = stored {
         log::warn!("heartbeats are not written: {error}");
     }
-    let count = points.len();
-    if let Err(error) = spec.analytics.write(move |c| analytics::insert(c, &points)).await {
-        log::warn!("{count} points of guests are lost: {error}");
-    }
+}
+
+fn keep(spec: &Spec, points: Vec<GuestPoint>) {
+    // Health says how many wait and are lost; a line for each round would say no more.
+    spec.metrics.points_lost(spec.spill.put(points));
 }

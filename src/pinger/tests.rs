@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
-use super::{Guests, Heartbeat, Pinger, Spec};
+use super::{Guests, Heartbeat, Pinger, Spec, Spill};
 use crate::model::{Boot, CustomerId, ServerId};
 use crate::ops::{Health, Metrics};
 use crate::store::{ANALYTICS, Database, Manager, PROVISIONING, Settings, Store, analytics};
@@ -50,6 +50,8 @@ async fn panic_error_and_stop_of_the_pinger_are_survived_and_heartbeats_are_writ
         guests: Arc::new(Pair),
         provisioning: database(folder.path(), PROVISIONING),
         analytics: points.clone(),
+        spill: Spill::new(1000),
+        health: Health::new(),
         metrics: Metrics::new(),
         boot: Boot::random(),
         every: Duration::from_millis(20),

@@ -16,7 +16,7 @@ use super::schedules;
 use super::{Error, Submitted};
 use crate::jobs::ports::Ports;
 use crate::jobs::{self, Changes, JobActor, Wake};
-use crate::model::{Boot, JobUid, Micros};
+use crate::model::{Boot, Generation, JobUid, Micros};
 use crate::mq::{Nudge, Queue, Topic};
 use crate::ops::failpoint::{Fault, hit, sabotaged};
 use crate::ops::{Metrics, Recovery};
@@ -223,11 +223,12 @@ impl RegistryActor {
     /// Compares rows with what runs here and starts the difference.
     fn reconcile(&self, ctx: &mut Context<Self>) {
         let (store, boot) = (self.spec.store.clone(), self.spec.ports.boot);
+        let generation = self.spec.ports.generation;
         let most = self.spec.running.directory().most();
         let metrics = self.spec.metrics.clone();
         let (spec, numbers) = (self.spec.clone(), self.numbers.clone());
         let found = async move {
-            take_over(&store, boot, &metrics).await?;
+            take_over(&store, (boot, generation), &metrics).await?;
             pauses::sweep(&store).await?;
             limits::sweep(&spec).await?;
             let next = schedules::fire(&spec, &numbers).await?;
@@ -283,16 +284,19 @@ impl RegistryActor {
         let (store, keys, replays) = (self.spec.store.clone(), self.spec.keep_keys, self.spec.keep_replays);
         let planned = self.spec.ports.clock.now();
         let work = async move {
-            let forgotten = store
-                .write(move |c| {
+            // A few in each write: submits wait behind it.
+            loop {
+                let forgotten = store.write(move |c| {
                     // A database clock that jumped ahead must not make every key old.
                     let now = c.now()?.min(planned);
                     let day = now.minus(Duration::from_secs(24 * 3600));
                     Ok(accept::forget(c, now.minus(replays), now.minus(keys))? + node::forget(c, day)?)
-                })
-                .await;
-            if let Err(error) = forgotten {
-                log::warn!("old records are not forgotten yet: {error}");
+                });
+                match forgotten.await {
+                    Ok(0) => return,
+                    Ok(_) => {}
+                    Err(error) => return log::warn!("old records are not forgotten yet: {error}"),
+                }
             }
         };
         ctx.spawn(work.into_actor(self));
@@ -310,11 +314,15 @@ struct Needed {
 }
 
 /// Takes over what dead lives left, page by page.
-async fn take_over(store: &Store, boot: Boot, metrics: &Metrics) -> Result<(), store::Error> {
+async fn take_over(
+    store: &Store,
+    (boot, generation): (Boot, Generation),
+    metrics: &Metrics,
+) -> Result<(), store::Error> {
     let (began, mut jobs) = (Instant::now(), 0);
     loop {
         hit("takeover.before");
-        let taken = store.write(move |c| transition::take_over(c, boot, PAGE)).await?;
+        let taken = store.write(move |c| transition::take_over(c, boot, generation, PAGE)).await?;
         if taken.is_empty() {
             break;
         }
@@ -510,8 +518,8 @@ impl Handler<Exited> for RegistryActor {
 
 /// Sets a job aside whose actor failed again and again, with the text of the failure, so that it blocks no other.
 async fn set_aside(spec: Spec, uid: JobUid, text: String) {
-    let (boot, grace) = (spec.ports.boot, spec.ports.limits.grace);
-    match jobs::set_aside(&spec.store, boot, uid, (text, spec.set_aside, grace)).await {
+    let (life, limits) = ((spec.ports.boot, spec.ports.generation), spec.ports.limits);
+    match jobs::set_aside(&spec.store, life, uid, (text, spec.set_aside, limits)).await {
         Ok(Some(called)) => {
             spec.changes.tell(uid);
             limits::tell(&spec, &called);

@@ -6,7 +6,7 @@ use crate::model::JobUid;
 
 /// What is to be done about a job that may have news.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Activate {
+pub(crate) enum Activate {
     /// Start an actor.
     Start,
     /// One runs: wake it.
@@ -16,7 +16,7 @@ pub(super) enum Activate {
 }
 
 /// Actors by job, with those that must wait for a place.
-pub(super) struct Directory<T> {
+pub(crate) struct Directory<T> {
     running: HashMap<JobUid, Entry<T>>,
     waiting: VecDeque<JobUid>,
     /// The same, to be asked quickly: each waits once.
@@ -37,7 +37,7 @@ impl<T> Directory<T> {
     /// Jobs that may wait for a place; more are found by the sweep.
     const WAITING: usize = 100_000;
 
-    pub(super) fn new(most: usize) -> Self {
+    pub(crate) fn new(most: usize) -> Self {
         Self {
             running: HashMap::new(),
             waiting: VecDeque::new(),
@@ -48,7 +48,7 @@ impl<T> Directory<T> {
     }
 
     /// What a nudge for this job means.
-    pub(super) fn nudged(&mut self, job: JobUid) -> Activate {
+    pub(crate) fn nudged(&mut self, job: JobUid) -> Activate {
         if let Some(entry) = self.running.get_mut(&job) {
             entry.news = true;
             return Activate::Wake;
@@ -62,26 +62,26 @@ impl<T> Directory<T> {
         Activate::Start
     }
 
-    pub(super) fn started(&mut self, job: JobUid, actor: T) {
+    pub(crate) fn started(&mut self, job: JobUid, actor: T) {
         self.running.insert(job, Entry { actor, news: false, closed: false });
     }
 
-    pub(super) fn actor(&self, job: JobUid) -> Option<&T> {
+    pub(crate) fn actor(&self, job: JobUid) -> Option<&T> {
         self.running.get(&job).map(|entry| &entry.actor)
     }
 
     /// How many may run at the same time.
-    pub(super) const fn most(&self) -> usize {
+    pub(crate) const fn most(&self) -> usize {
         self.most
     }
 
     /// Notes that an actor's mailbox is closed although its end was not told; true when it was so before.
-    pub(super) fn seems_gone(&mut self, job: JobUid) -> bool {
+    pub(crate) fn seems_gone(&mut self, job: JobUid) -> bool {
         self.running.get_mut(&job).is_some_and(|entry| std::mem::replace(&mut entry.closed, true))
     }
 
     /// An actor ended: the jobs to activate now, which may be the same one.
-    pub(super) fn ended(&mut self, job: JobUid) -> Vec<JobUid> {
+    pub(crate) fn ended(&mut self, job: JobUid) -> Vec<JobUid> {
         let again = self.running.remove(&job).is_some_and(|entry| entry.news);
         let mut next = Vec::new();
         if again && !self.draining {
@@ -101,7 +101,7 @@ impl<T> Directory<T> {
     }
 
     /// Takes no more jobs; how many still run.
-    pub(super) fn drain(&mut self) -> usize {
+    pub(crate) fn drain(&mut self) -> usize {
         self.draining = true;
         self.waiting.clear();
         self.known.clear();

@@ -87,8 +87,14 @@ pub(super) async fn set(spec: Spec, ask: SetLimit) -> Result<LimitRow, Error> {
         let row = limit::set(c, (customer, ask.account, &ask.kind), &ask.wish)?;
         let called = transition::limit_set(c, &row)?;
         let detail = told(&ask.wish);
-        let by = (ask.wish.made_by.as_str(), "limit.set");
-        audit::note(c, (ask.audit, customer), by, (&subject(ask.account, &ask.kind), &detail))?;
+        let (actor, action) = (ask.wish.made_by.as_str(), "limit.set");
+        let subject = subject(ask.account, &ask.kind);
+        audit::record(
+            c,
+            ask.audit,
+            customer,
+            &audit::Line { actor, action, subject: &subject, detail: &detail },
+        )?;
         note_all(c, &announce, &called)?;
         Ok((entered, Some((row, called))))
     };
@@ -121,8 +127,9 @@ pub(super) async fn clear(spec: Spec, ask: ClearLimit) -> Result<(), Error> {
             return Ok(Some((entered, Vec::new())));
         }
         let called = transition::limit_gone(c, ask.account.0)?;
-        let by = (ask.who.as_str(), "limit.clear");
-        audit::note(c, (ask.audit, customer), by, (&subject(ask.account, &ask.kind), ""))?;
+        let (actor, action) = (ask.who.as_str(), "limit.clear");
+        let subject = subject(ask.account, &ask.kind);
+        audit::record(c, ask.audit, customer, &audit::Line { actor, action, subject: &subject, detail: "" })?;
         note_all(c, &announce, &called)?;
         Ok(Some((entered, called)))
     };

@@ -6,7 +6,7 @@
 
 mod actor;
 mod cron;
-mod directory;
+pub(crate) mod directory;
 mod error;
 mod groups;
 #[cfg(test)]
@@ -14,7 +14,7 @@ mod limit_tests;
 mod limits;
 mod node;
 mod pauses;
-mod peers;
+pub(crate) mod peers;
 mod person;
 #[cfg(test)]
 mod schedule_tests;

@@ -14,6 +14,7 @@ use super::peers::{Peers, Still};
 use crate::jobs::ports::Liveness;
 use crate::model::{Boot, Micros, boot_time_micros};
 use crate::ops::failpoint::{Fault, sabotaged};
+use crate::ops::{Health, State};
 use crate::store::provisioning::node;
 use crate::store::{self, Store};
 use crate::supervision::{Life, Supervised};
@@ -81,6 +82,8 @@ pub struct NodeSpec {
     pub still: Duration,
     /// Told when a life was declared dead: its jobs wait to be taken over.
     pub died: Arc<Notify>,
+    /// Told which roles miss a node.
+    pub health: Health,
 }
 
 /// Beats. When its row says dead it fails for good, because no restart cures that: the process must end and take a new
@@ -142,6 +145,7 @@ async fn watch_peers(spec: NodeSpec) -> String {
         match spec.store.read(node::all).await {
             Ok(lives) => {
                 let news = peers.read(&lives, (sent, beat_time()));
+                tell(&spec.health, peers.lost());
                 let declared = declare(&spec, news.still).await;
                 if declared || news.died {
                     spec.died.notify_one();
@@ -154,6 +158,14 @@ async fn watch_peers(spec: NodeSpec) -> String {
         }
         tokio::time::sleep(spec.look).await;
     }
+}
+
+fn tell(health: &Health, lost: &[String]) {
+    if lost.is_empty() {
+        return health.set("nodes", State::Ok, "");
+    }
+    let text = format!("declared dead, and no other came in its place: {}", lost.join(", "));
+    health.set("nodes", State::Degraded, text);
 }
 
 /// Declares lives dead that still stand where they were seen; whether any was.

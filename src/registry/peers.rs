@@ -12,7 +12,7 @@ use crate::ops::failpoint::{Fault, sabotaged};
 use crate::store::provisioning::node::Node;
 
 /// Stop-watches over the beats of other lives.
-pub(super) struct Peers {
+pub(crate) struct Peers {
     me: String,
     /// L: so long a beat must stand still.
     still: i64,
@@ -20,9 +20,16 @@ pub(super) struct Peers {
     late: i64,
     alive: HashMap<String, Seen>,
     dead: HashSet<String>,
+    /// Every life seen alive so far.
+    known: HashSet<String>,
+    /// Roles of lives that were lost and not followed by another of their role.
+    lost: Vec<String>,
     /// When the last good read ended.
     last: Option<i64>,
 }
+
+/// Lost lives remembered.
+const MOST_LOST: usize = 64;
 
 struct Seen {
     beat: i64,
@@ -32,26 +39,26 @@ struct Seen {
 
 /// A life that stood still for too long.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Still {
+pub(crate) struct Still {
     /// Its boot.
-    pub(super) boot: String,
+    pub(crate) boot: String,
     /// Its role, for the log.
-    pub(super) role: String,
+    pub(crate) role: String,
     /// The beat it stands at; the declaration names it, so that a life that moved after all is spared.
-    pub(super) beat: i64,
+    pub(crate) beat: i64,
 }
 
 /// What a read of all lives means.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct News {
+pub(crate) struct News {
     /// To be declared dead.
-    pub(super) still: Vec<Still>,
+    pub(crate) still: Vec<Still>,
     /// Whether somebody else declared lives dead since the read before.
-    pub(super) died: bool,
+    pub(crate) died: bool,
 }
 
 impl Peers {
-    pub(super) fn new(me: Boot, still: Duration, every: Duration) -> Self {
+    pub(crate) fn new(me: Boot, still: Duration, every: Duration) -> Self {
         let micros = |d: Duration| i64::try_from(d.as_micros()).unwrap_or(i64::MAX);
         Self {
             me: me.to_string(),
@@ -59,17 +66,22 @@ impl Peers {
             late: micros(every).saturating_mul(2),
             alive: HashMap::new(),
             dead: HashSet::new(),
+            known: HashSet::new(),
+            lost: Vec::new(),
             last: None,
         }
     }
 
     /// Takes in a read that was sent and ended at these points of boot time, in microseconds.
-    pub(super) fn read(&mut self, lives: &[Node], (sent, ended): (i64, i64)) -> News {
+    pub(crate) fn read(&mut self, lives: &[Node], (sent, ended): (i64, i64)) -> News {
         let in_time = self.last.is_some_and(|last| ended.saturating_sub(last) <= self.late);
         self.last = Some(ended);
         if !in_time {
             self.alive.clear();
         }
+        let first = self.known.is_empty();
+        self.note_lost(lives, sent);
+        self.note_new(lives, first);
         let mut news = News { still: Vec::new(), died: self.note_dead(lives) };
         let present: HashMap<&str, &Node> = lives
             .iter()
@@ -93,8 +105,34 @@ impl Peers {
     }
 
     /// A read failed: nothing is known about the time since the one before.
-    pub(super) fn failed(&mut self) {
+    pub(crate) fn failed(&mut self) {
         self.last = None;
+    }
+
+    /// Roles of the lives that were lost: they stood still, were declared dead, and no new life of their role came.
+    pub(super) fn lost(&self) -> &[String] {
+        &self.lost
+    }
+
+    /// A life that is dead now and stood still before has not said farewell.
+    fn note_lost(&mut self, lives: &[Node], sent: i64) {
+        for life in lives.iter().filter(|life| !life.is_alive()) {
+            let still = self.alive.get(&life.boot).map(|seen| sent.saturating_sub(seen.since));
+            if still.is_some_and(|still| still >= self.still / 2) && self.lost.len() < MOST_LOST {
+                self.lost.push(life.role.clone());
+            }
+        }
+    }
+
+    fn note_new(&mut self, lives: &[Node], first: bool) {
+        for life in lives.iter().filter(|life| life.is_alive() && life.boot != self.me) {
+            if self.known.insert(life.boot.clone()) && !first {
+                let place = self.lost.iter().position(|role| *role == life.role);
+                place.map(|place| self.lost.remove(place));
+            }
+        }
+        let there: HashSet<&str> = lives.iter().map(|life| life.boot.as_str()).collect();
+        self.known.retain(|boot| there.contains(boot.as_str()));
     }
 
     fn note_dead(&mut self, lives: &[Node]) -> bool {
@@ -173,6 +211,24 @@ mod tests {
             let news = reads(&mut peers, (s, s), lives);
             assert_eq!((news.still, news.died), (Vec::new(), s == 5), "second {s}");
         }
+    }
+
+    #[test]
+    fn a_life_that_was_lost_is_missed_until_another_of_its_role_comes_and_a_farewell_is_not() {
+        let mut peers = peers();
+        let lives = |s: i64| {
+            let lost = life("lost", s.min(3), s < 11);
+            let gone = life("gone", s, s < 5);
+            let mut all = vec![lost, gone, life("stays", s, true)];
+            all.extend((s >= 20).then(|| life("new", s, true)));
+            all
+        };
+        reads(&mut peers, (0, 10), lives);
+        assert!(peers.lost().is_empty(), "standing still is not lost yet, and a farewell is no loss");
+        reads(&mut peers, (11, 19), lives);
+        assert_eq!(peers.lost(), ["serve"]);
+        reads(&mut peers, (20, 20), lives);
+        assert!(peers.lost().is_empty(), "another took its place");
     }
 
     proptest::proptest! {

@@ -108,9 +108,9 @@ pub(super) async fn resolve(spec: Spec, ask: Resolve) -> Result<(), Error> {
     let login = person.map_or_else(|| ask.person.to_string(), |row| row.login);
     // As long as the column of a source.
     let source: String = format!("person/{login}").chars().take(64).collect();
-    let now = spec.ports.clock.now();
+    let times = (spec.ports.clock.now(), spec.ports.limits.look_after);
     let said = (source.as_str(), ask.reason.as_str());
-    let end = jobs::by_word(&history, ask.outcome, said, now).ok_or(Error::NotComplete(id))?;
+    let end = jobs::by_word(&history, ask.outcome, said, times).ok_or(Error::NotComplete(id))?;
     let word =
         Word { end, customer, source, reason: ask.reason, request: ask.entry.request, audit: ask.audit };
     let (entry, outcome) = (ask.entry, ask.outcome);

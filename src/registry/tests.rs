@@ -16,8 +16,8 @@ use crate::jobs::machine::Limits;
 use crate::jobs::ports::{Applied, Ask, Change, JobStore, Keys, Leased, Liveness, NoLease, Place, Ports};
 use crate::jobs::{Changes, SqlStore, SystemClock};
 use crate::model::{
-    AccountId, Boot, CustomerId, Epoch, JobId, JobParams, JobState, JobUid, NoopParams, RegionId, ServerId,
-    Uid, UserId,
+    AccountId, Boot, CustomerId, Epoch, Generation, JobId, JobParams, JobState, JobUid, NoopParams, RegionId,
+    ServerId, Uid, UserId,
 };
 use crate::mq::{Embedded, Nudge, Queue, Topic};
 use crate::ops::{Health, Metrics};
@@ -138,6 +138,7 @@ fn beating(store: &Store, boot: Boot, supervisor: &Supervisor) -> Arc<tokio::syn
         look: Duration::from_millis(100),
         still: Duration::from_secs(1),
         died: Arc::clone(&died),
+        health: Health::new(),
     };
     let _node = supervisor.spawn::<NodeActor>(&supervisor.here(), node, Options::permanent());
     died
@@ -172,6 +173,7 @@ async fn node_on(store: Store, deaf: bool, sweep: Duration) -> House {
         clouds: Clouds::new(),
         liveness: Arc::new(Nothing),
         boot,
+        generation: Generation(0),
         install: Arc::new(Key::random()),
         ring: Arc::new(KeyRing::new(Key::random())),
         limits: Limits { grace: Duration::ZERO, ..Limits::default() },
@@ -318,7 +320,8 @@ async fn of_another_life(house: &House, uid: JobUid) -> Boot {
     let boot = Boot::random();
     house.store.write(move |c| node::register(c, boot, "serve")).await.expect("alive");
     let seen = Fence { job: uid, epoch: Epoch(0) };
-    let claim = Claim { seen, from: JobState::Queued, to: JobState::Running, boot, crashes: 0 };
+    let next = Epoch(1);
+    let claim = Claim { seen, next, from: JobState::Queued, to: JobState::Running, boot, crashes: 0 };
     assert!(house.store.write(move |c| transition::claim(c, &claim)).await.expect("a claim"));
     boot
 }

@@ -193,6 +193,20 @@ impl Manager {
         Ok(())
     }
 
+    /// Takes the database away from its server, with everything in it. A file is its owner's to remove.
+    ///
+    /// # Errors
+    /// [`Error::Connect`] with what the server reports.
+    pub fn discard(&self) -> Result<(), Error> {
+        #[cfg(feature = "mysql")]
+        if let Target::Server { name, .. } = &self.target {
+            let url = self.target.with_database("information_schema").url(self.password()?.as_ref());
+            let order = format!("DROP DATABASE IF EXISTS `{name}`");
+            return self.open_server(&url)?.batch_execute(&order).map_err(no_connection);
+        }
+        Ok(())
+    }
+
     #[cfg(feature = "mysql")]
     #[expect(clippy::unused_self, reason = "the session's settings are the manager's business")]
     fn open_server(&self, url: &Secret) -> Result<AnyConnection, Error> {
@@ -272,13 +286,18 @@ impl AnyConnection {
         <Self as Connection>::TransactionManager::rollback_transaction(self)
     }
 
-    /// Whether a failed commit may have been stored all the same: a server's answer can be lost, a file's cannot.
-    pub(crate) const fn commit_may_be_unknown(&self) -> bool {
+    /// Whether a server keeps the rows, and each statement is a round trip.
+    pub(crate) const fn is_server(&self) -> bool {
         match self {
             Self::Sqlite(_) => false,
             #[cfg(feature = "mysql")]
             Self::Mysql(_) => true,
         }
+    }
+
+    /// Whether a failed commit may have been stored all the same: a server's answer can be lost, a file's cannot.
+    pub(crate) const fn commit_may_be_unknown(&self) -> bool {
+        self.is_server()
     }
 
     /// The database's clock, in which rows are written and compared. An embedded database has this process's.
@@ -306,12 +325,32 @@ impl AnyConnection {
 #[cfg(feature = "mysql")]
 fn server_time(connection: &mut diesel::MysqlConnection) -> QueryResult<Micros> {
     use diesel::RunQueryDsl;
-    #[derive(diesel::QueryableByName)]
-    struct Now {
-        #[diesel(sql_type = diesel::sql_types::BigInt)]
-        at: i64,
+    diesel::select(ServerTime).get_result(connection).map(Micros)
+}
+
+/// The server's clock in microseconds. An expression of its own, because one made of text is prepared anew each time.
+#[cfg(feature = "mysql")]
+#[derive(Clone, Copy, Debug, diesel::query_builder::QueryId, diesel::expression::ValidGrouping)]
+struct ServerTime;
+
+#[cfg(feature = "mysql")]
+impl diesel::Expression for ServerTime {
+    type SqlType = diesel::sql_types::BigInt;
+}
+
+#[cfg(feature = "mysql")]
+impl<QS> diesel::SelectableExpression<QS> for ServerTime {}
+
+#[cfg(feature = "mysql")]
+impl<QS> diesel::AppearsOnTable<QS> for ServerTime {}
+
+#[cfg(feature = "mysql")]
+impl diesel::query_builder::QueryFragment<diesel::mysql::Mysql> for ServerTime {
+    fn walk_ast<'b>(
+        &'b self,
+        mut out: diesel::query_builder::AstPass<'_, 'b, diesel::mysql::Mysql>,
+    ) -> QueryResult<()> {
+        out.push_sql("CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)");
+        Ok(())
     }
-    diesel::sql_query("SELECT CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED) AS at")
-        .get_result::<Now>(connection)
-        .map(|row| Micros(row.at))
 }

@@ -184,8 +184,14 @@ async fn a_cancel_of_the_group_is_one_of_its_open_children(bed: Bed) {
     let fence = Fence { job: uid, epoch: Epoch(1) };
     let claimed = house.store().write(move |c| {
         let seen = Fence { job: uid, epoch: Epoch(0) };
-        let claim =
-            transition::Claim { seen, from: JobState::Awaiting, to: JobState::Awaiting, boot, crashes: 0 };
+        let claim = transition::Claim {
+            seen,
+            next: Epoch(1),
+            from: JobState::Awaiting,
+            to: JobState::Awaiting,
+            boot,
+            crashes: 0,
+        };
         assert!(transition::claim(c, &claim)?);
         transition::call_off(c, (fence, boot), "ann", ("cancel-sent", "w"))
     });

@@ -8,11 +8,13 @@ use actix::SyncArbiter;
 use diesel::QueryResult;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use super::condition::{Condition, Standing, Way};
 use super::keeper::{Desk, Keeper};
 use super::reader::{Reader, Readers, Run};
 use super::writer::{Call, Item, OnCommit, Progress, Tally, Writer};
 use super::{AnyConnection, Database, Error, Manager};
-use crate::supervision::{Arbiter, Heart, Mailbox, Options, Supervisor};
+use crate::ops::{Health, State};
+use crate::supervision::{Arbiter, Heart, Mailbox, Need, Options, Supervisor};
 
 /// How a database is opened.
 #[derive(Clone)]
@@ -27,7 +29,7 @@ pub struct Settings {
     pub waiting_reads: usize,
     /// Most writes in one commit.
     pub batch: usize,
-    /// Writes are refused at once when a server has not answered for so long.
+    /// Writes are refused at once when a server has not answered for so long, reads when no reader of it has.
     pub stall_limit: Duration,
     /// Longest wait for a server's answer: a write is unknown then, a read unavailable.
     pub answer_limit: Duration,
@@ -70,8 +72,27 @@ pub struct Store {
     tally: Arc<Tally>,
     waiting: Arc<AtomicI64>,
     progress: Progress,
+    /// How long each reader has been at its query.
+    queries: Arc<[Progress]>,
+    condition: Condition,
+    need: Need,
     /// None for a file: it answers, or the machine stands still as well.
     limits: Option<Limits>,
+}
+
+/// Said instead of waiting for a server that others wait for already.
+const NO_ANSWER: &str = "it has not answered for some seconds";
+
+/// Applies missing migrations; true when that is left to the writer, because the database can be spared and is away.
+fn prepare(database: Database, manager: &Manager) -> Result<bool, Error> {
+    let prepared = manager.open().and_then(|mut first| database.migrate(&mut first));
+    match prepared {
+        Err(error @ (Error::Connect(_) | Error::Unavailable(_))) if database.need == Need::Spare => {
+            log::warn!("the database {} is away and is prepared later: {error}", database.name);
+            Ok(true)
+        }
+        other => other.map(|()| false),
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -84,12 +105,13 @@ impl Store {
     /// Opens the database, applies missing migrations, starts its writer and its readers. Must be called inside an
     /// actix system.
     ///
+    /// A database that can be spared ([`ANALYTICS`](super::ANALYTICS)) may be away: it is prepared when the writer first
+    /// reaches it.
+    ///
     /// # Errors
     /// When the database cannot be reached or its migrations fail.
     pub fn open(database: Database, settings: &Settings, on_commit: OnCommit) -> Result<Self, Error> {
-        let mut first = settings.manager.open()?;
-        database.migrate(&mut first)?;
-        drop(first);
+        let unprepared = prepare(database, &settings.manager)?;
         let tally = Arc::new(Tally::default());
         let (writes, line) = mpsc::channel(settings.waiting_writes);
         let writer = Writer {
@@ -100,6 +122,8 @@ impl Store {
             tally: Arc::clone(&tally),
             on_commit,
             progress: Progress::new(),
+            unprepared: Arc::new(Mutex::new(unprepared.then_some(database))),
+            distrust: Arc::default(),
         };
         let limits = settings
             .manager
@@ -108,19 +132,44 @@ impl Store {
         let (manager, progress) = (settings.manager.clone(), writer.progress.clone());
         let threads = usize::try_from(settings.readers).unwrap_or(1);
         let hearts: Vec<Heart> = (0..threads).map(|_| Heart::default()).collect();
+        let queries: Vec<Progress> = (0..threads).map(|_| Progress::new()).collect();
         let desk = Desk::new(database, writer, (line, hearts.clone()));
         desk.start()?;
-        let hearts = Arc::new(Mutex::new(hearts));
+        let marks = Arc::new(Mutex::new(hearts.into_iter().zip(queries.iter().cloned()).collect()));
         Ok(Self {
             writes,
-            readers: SyncArbiter::start(threads, move || Reader::new(manager.clone(), Arc::clone(&hearts))),
+            readers: SyncArbiter::start(threads, move || Reader::new(manager.clone(), Arc::clone(&marks))),
             reading: Arc::new(Semaphore::new(settings.waiting_reads)),
             desk,
             tally,
             waiting: Arc::new(AtomicI64::new(0)),
             progress,
+            queries: queries.into(),
+            condition: Condition::default(),
+            need: database.need,
             limits,
         })
+    }
+
+    /// Starts another writer where the last one has ended and nobody watches over it any more.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn revive(&self) -> Result<(), Error> {
+        self.desk.start()
+    }
+
+    /// Tells health from now on how the database is, under these names, of the whole and of its writes alone: by what becomes of writes and reads. One that
+    /// can be spared is degraded while it is away, any other red.
+    pub fn tell(&self, health: &Health, parts: [&'static str; 2]) {
+        let down = if self.need == Need::Spare { State::Degraded } else { State::Red };
+        self.condition.tell(health, parts, down);
+    }
+
+    /// What the last writes and reads say about the database.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.condition.standing()
     }
 
     /// Has the threads watched for standing still, and the writer's watched over by a permanent actor, which starts
@@ -131,7 +180,9 @@ impl Store {
 
     pub(super) fn kept(&self, supervisor: &Supervisor, on: &Arbiter) -> Mailbox<Keeper> {
         self.desk.watched_by(supervisor);
-        supervisor.spawn::<Keeper>(on, self.desk.clone(), Options::permanent())
+        // A process that can do without the database does not end for its actor either.
+        let options = if self.need == Need::Spare { Options::transient(None) } else { Options::permanent() };
+        supervisor.spawn::<Keeper>(on, self.desk.clone(), options)
     }
 
     /// Runs one write in the next group commit and answers after the commit.
@@ -146,10 +197,19 @@ impl Store {
         &self,
         f: impl FnMut(&mut AnyConnection) -> QueryResult<T> + Send + 'static,
     ) -> Result<T, Error> {
+        let outcome = self.written(f).await;
+        self.condition.tried(Way::Write, &outcome);
+        outcome
+    }
+
+    async fn written<T: Send + 'static>(
+        &self,
+        f: impl FnMut(&mut AnyConnection) -> QueryResult<T> + Send + 'static,
+    ) -> Result<T, Error> {
         if let Some(limits) = self.limits
             && self.progress.at_work() > limits.stall
         {
-            return Err(Error::Connect("it has not answered for some seconds".to_owned()));
+            return Err(Error::Connect(NO_ANSWER.to_owned()));
         }
         let (reply, answer) = oneshot::channel();
         let item: Box<dyn Item> = Box::new(Call { f, value: None, reply });
@@ -164,11 +224,26 @@ impl Store {
     /// Runs one query on a reader's thread.
     ///
     /// # Errors
-    /// [`Error::Busy`] at once when too many wait.
+    /// [`Error::Busy`] at once when too many wait; [`Error::Connect`] at once when every reader waits for a server that
+    /// has stopped answering.
     pub async fn read<T: Send + 'static>(
         &self,
         f: impl FnOnce(&mut AnyConnection) -> QueryResult<T> + Send + 'static,
     ) -> Result<T, Error> {
+        let outcome = self.queried(f).await;
+        self.condition.tried(Way::Read, &outcome);
+        outcome
+    }
+
+    async fn queried<T: Send + 'static>(
+        &self,
+        f: impl FnOnce(&mut AnyConnection) -> QueryResult<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        if let Some(limits) = self.limits
+            && self.queries.iter().all(|query| query.at_work() > limits.stall)
+        {
+            return Err(Error::Connect(NO_ANSWER.to_owned()));
+        }
         let _permit = self.reading.try_acquire().map_err(|_full| Error::Busy)?;
         let (reply, answer) = oneshot::channel();
         self.readers

@@ -151,6 +151,10 @@ impl Actor for Keeper {
         ctx.spawn(watching.into_actor(self).map(|(), actor, _| {
             if actor.desk.unused() {
                 actor.life.done();
+            } else if let Some(fault) = actor.desk.writer.distrust.get() {
+                actor
+                    .life
+                    .fail_for_good(format!("{fault}; only a new process reads the file as the disk has it"));
             } else {
                 actor.life.fail("the writer's thread ended");
             }

@@ -15,8 +15,8 @@ use super::provisioning::transition::{self, Claim, End, Fence, Kin, Waiting};
 use super::testing::{Bed, on_both};
 use super::{PROVISIONING, Settings, Store};
 use crate::model::{
-    AccountId, Boot, CommandParams, CustomerId, Epoch, JobId, JobParams, JobState, JobUid, Micros,
-    NoopParams, ServerId, Uid, UserId,
+    AccountId, Boot, CommandParams, CustomerId, Epoch, Generation, JobId, JobParams, JobState, JobUid,
+    Micros, NoopParams, ServerId, Uid, UserId,
 };
 
 pub(super) const ACCOUNT: AccountId = AccountId(7);
@@ -69,7 +69,8 @@ impl House {
         let from: JobState = row.state.parse().expect("a state");
         let seen = Fence { job: uid, epoch: Epoch(row.epoch) };
         let (store, boot) = &self.nodes[node];
-        let claim = Claim { seen, from, to: JobState::Running, boot: *boot, crashes: 0 };
+        let claim =
+            Claim { seen, next: Epoch(row.epoch + 1), from, to: JobState::Running, boot: *boot, crashes: 0 };
         store
             .write(move |c| {
                 let mut called = Vec::new();
@@ -97,6 +98,7 @@ impl House {
             seen: None,
             obligation: None,
             kin: Kin { limited: row.limited, parent: row.parent.map(JobId) },
+            cancel_known: false,
         };
         let done = self.nodes[node].0.write(move |c| {
             if state == JobState::Complete {
@@ -404,7 +406,7 @@ async fn what_a_crash_left_is_put_in_order_by_the_sweep(bed: Bed) {
     let me = house.nodes[0].1;
     let taken = house.store().write(move |c| {
         diesel::sql_query(format!("UPDATE node SET state = 'dead' WHERE boot = '{dead}'")).execute(c)?;
-        transition::take_over(c, me, 10)
+        transition::take_over(c, me, Generation::default(), 10)
     });
     assert_eq!(taken.await.expect("taken over"), [two.to_string()]);
     assert!(!house.claim(0, three).await.0);

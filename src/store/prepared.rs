@@ -1,7 +1,8 @@
 //! Changes whose statement is prepared once a connection.
 //!
-//! Diesel prepares an `UPDATE` anew at each use, because its text may depend on which fields are set; on SQLite that
-//! costs more than running it. The moves of a job set the same columns each time, so their texts are few.
+//! Diesel prepares an `UPDATE` anew at each use, because its text may depend on which fields are set, and on a server an
+//! `INSERT` too, because a field may be left to its default. On SQLite that costs more than running it, on a server a
+//! round trip. The moves of a job set the same columns each time, so their texts are few.
 
 use diesel::QueryResult;
 use diesel::backend::Backend;

@@ -9,7 +9,7 @@ use actix::{Actor, ActorContext, Handler, Message, SyncContext};
 use diesel::QueryResult;
 use tokio::sync::oneshot;
 
-use super::writer::{is_broken, text_of};
+use super::writer::{Progress, is_broken, text_of};
 use super::{AnyConnection, Error, Manager};
 use crate::supervision::Heart;
 
@@ -102,26 +102,30 @@ impl Link {
     }
 }
 
-/// A worker. Its heart is lent, because a worker that panicked is made anew.
+/// A worker. Its marks are lent, because a worker that panicked is made anew.
 pub(crate) struct Reader {
     link: Link,
-    heart: Heart,
-    hearts: Hearts,
+    mark: Mark,
+    marks: Marks,
 }
 
-/// One heart for each worker of a pool.
-pub(crate) type Hearts = Arc<Mutex<Vec<Heart>>>;
+/// By which a worker is seen to move: by the lag probe, and by who would wait for it.
+pub(crate) type Mark = (Heart, Progress);
+
+/// One for each worker of a pool.
+pub(crate) type Marks = Arc<Mutex<Vec<Mark>>>;
 
 impl Reader {
-    pub(crate) fn new(manager: Manager, hearts: Hearts) -> Self {
-        let heart = hearts.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
-        Self { link: Link::new(manager), heart, hearts }
+    pub(crate) fn new(manager: Manager, marks: Marks) -> Self {
+        let mark = marks.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mark = mark.unwrap_or_else(|| (Heart::default(), Progress::new()));
+        Self { link: Link::new(manager), mark, marks }
     }
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.hearts.lock().unwrap_or_else(PoisonError::into_inner).push(self.heart.clone());
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner).push(self.mark.clone());
     }
 }
 
@@ -135,7 +139,9 @@ impl Handler<Run> for Reader {
     fn handle(&mut self, run: Run, ctx: &mut SyncContext<Self>) {
         // A server that has stopped answering is no thread that hangs: those who wait for it are answered in time.
         let after = {
-            let _work = (!self.link.manager.is_server()).then(|| self.heart.work());
+            let (heart, progress) = &self.mark;
+            let _work = (!self.link.manager.is_server()).then(|| heart.work());
+            let _at_work = progress.begin();
             (run.0)(&mut self.link)
         };
         match after {

@@ -10,13 +10,15 @@ use futures_util::future::join_all;
 
 use super::keeper::Break;
 use super::provisioning::accept::{self, Accepted, Entry, IdemKey, Submit};
-use super::provisioning::schema::{idem, job as jobs, setting};
-use super::provisioning::transition::{self, Claim, End, Fence, Kin, Waiting};
-use super::provisioning::{job, node};
+use super::provisioning::job::{self, Attempt};
+use super::provisioning::node;
+use super::provisioning::schema::{idem, job as jobs, replay, setting};
+use super::provisioning::transition::{self, Claim, End, Fence, Kin, Opened, Waiting};
 use super::testing::{Bed, on_both};
 use super::{Error, PROVISIONING, Settings, Store};
 use crate::model::{
-    AccountId, Boot, CustomerId, Epoch, JobId, JobParams, JobState, JobUid, Micros, NoopParams, Uid, UserId,
+    AccountId, AttemptOutcome, AttemptUid, Boot, CustomerId, Epoch, Generation, JobId, JobParams, JobState,
+    JobUid, Micros, NoopParams, Uid, UserId,
 };
 use crate::ops::Health;
 use crate::supervision::Supervisor;
@@ -27,15 +29,18 @@ on_both!(
     text_of_every_script_and_length_comes_back_as_it_was,
     the_items_of_one_commit_may_share_its_time_and_the_next_commit_has_its_own,
     many_writers_share_one_commit,
+    attempts_of_one_commit_are_written_together_and_again_and_histories_read_together_are_those_read_alone,
     a_bad_item_fails_alone,
     a_full_queue_is_said_at_once,
     readers_survive_panics,
     panic_error_and_stop_of_the_databases_actor_are_survived_and_no_write_is_lost,
     a_writer_that_ends_is_started_again_and_serves_what_waited,
+    old_records_are_forgotten_a_few_at_a_time_and_young_ones_kept,
     one_idempotency_key_makes_one_job_however_many_ask_together,
     a_repeat_of_the_same_item_is_its_own_answer_and_a_used_number_is_nobodys,
     one_of_many_lives_claims_and_only_a_living_one_takes_over,
     an_end_is_written_once_and_complete_only_from_awaiting,
+    a_call_whose_commit_came_late_stays_the_only_one,
 );
 
 struct House {
@@ -267,7 +272,8 @@ async fn queued(store: &Store, id: i64) -> JobUid {
 
 fn claim_of(job: JobUid, epoch: i64, boot: Boot) -> Claim {
     let seen = Fence { job, epoch: Epoch(epoch) };
-    Claim { seen, from: JobState::Queued, to: JobState::Running, boot, crashes: 0 }
+    let next = seen.epoch.after(Generation(0));
+    Claim { seen, next, from: JobState::Queued, to: JobState::Running, boot, crashes: 0 }
 }
 
 fn end_of(job: JobUid, epoch: i64, state: JobState) -> End {
@@ -281,6 +287,92 @@ fn end_of(job: JobUid, epoch: i64, state: JobState) -> End {
         seen: None,
         obligation: None,
         kin: Kin::default(),
+        cancel_known: false,
+    }
+}
+
+async fn old_records_are_forgotten_a_few_at_a_time_and_young_ones_kept(bed: Bed) {
+    let house = open(bed);
+    let store = &house.store;
+    let fill = |c: &mut super::AnyConnection| -> QueryResult<()> {
+        for n in 0..2500_i64 {
+            let row = (
+                replay::access_key.eq("K"),
+                replay::value.eq(n.to_string()),
+                replay::request.eq("r"),
+                replay::made_at.eq(n),
+            );
+            diesel::insert_into(replay::table).values(row).execute(c)?;
+        }
+        Ok(())
+    };
+    store.write(fill).await.expect("filled");
+    let (mut rounds, limit) = (0, Micros(2400));
+    while store.write(move |c| accept::forget(c, limit, limit)).await.expect("forgotten") > 0 {
+        rounds += 1;
+    }
+    assert_eq!(rounds, 3, "no more than about a thousand at once");
+    let left: i64 = store.read(|c| replay::table.count().get_result(c)).await.expect("a count");
+    assert_eq!(left, 100, "the young ones stay");
+}
+
+/// The first attempt at a job.
+fn attempt_at(uid: JobUid) -> Attempt {
+    Attempt {
+        uid: AttemptUid::random(),
+        job: uid,
+        customer: CustomerId(1),
+        step: "noop".to_owned(),
+        variant: 0,
+        try_no: 1,
+        n: 1,
+        epoch: Epoch(1),
+        token: String::new(),
+        request: Vec::new(),
+        lease: String::new(),
+        outcome: AttemptOutcome::Open,
+        class: None,
+        evidence: String::new(),
+        output: String::new(),
+        started_at: Micros(0),
+        closed_at: None,
+        quiet_until: None,
+        version: 1,
+    }
+}
+
+async fn attempts_of_one_commit_are_written_together_and_again_and_histories_read_together_are_those_read_alone(
+    bed: Bed,
+) {
+    let house = open(bed);
+    let store = &house.store;
+    let boot = life(store).await;
+    let mut jobs = Vec::new();
+    for id in 0..20 {
+        jobs.push(queued(store, id).await);
+    }
+    let all: Vec<(Claim, Attempt)> =
+        jobs.iter().map(|uid| (claim_of(*uid, 0, boot), attempt_at(*uid))).collect();
+    // As items run again whose commit was unknown: every row is there already.
+    for _ in 0..2 {
+        let (gate, held) = hold(store).await;
+        let items = all.iter().cloned().map(|(claim, attempt)| {
+            Box::pin(store.write(move |c| transition::claim_and_open(c, &claim, &attempt, &mut Vec::new())))
+        });
+        let mut waiting = Box::pin(join_all(items.collect::<Vec<_>>()));
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        drop(gate);
+        assert!(waiting.await.iter().all(|done| matches!(done, Ok(Some(true)))));
+        held.await.expect("ended");
+    }
+    assert_eq!(store.counters().replays, 0, "a row that is there is no fault of its neighbours");
+    let asked = [jobs.clone(), vec![JobUid::random()]].concat();
+    let together = store.read(move |c| job::histories(c, &asked)).await.expect("read");
+    assert_eq!(together.len(), jobs.len(), "what is gone is left out");
+    for uid in jobs {
+        let alone = store.read(move |c| job::history(c, uid)).await.expect("read").expect("a job");
+        assert_eq!(alone.attempts.len(), 1);
+        assert_eq!(together.iter().find(|history| history.job.uid == uid), Some(&alone));
     }
 }
 
@@ -298,13 +390,24 @@ async fn one_of_many_lives_claims_and_only_a_living_one_takes_over(bed: Bed) {
     let winner = won.iter().position(|won| matches!(won, Ok(true))).map(|at| lives[at]).expect("one");
     let (again, alive) = (claim_of(uid, 0, winner), *lives.iter().find(|b| **b != winner).expect("others"));
     assert!(matches!(store.write(move |c| transition::claim(c, &again)).await, Ok(true)), "it was mine");
-    assert!(store.write(move |c| transition::take_over(c, alive, 10)).await.expect("asked").is_empty());
+    assert!(
+        store
+            .write(move |c| transition::take_over(c, alive, Generation(0), 10))
+            .await
+            .expect("asked")
+            .is_empty()
+    );
     store.write(move |c| node::declare_dead(c, &winner.to_string(), 0)).await.expect("dead");
     assert!(
-        store.write(move |c| transition::take_over(c, winner, 10)).await.expect("asked").is_empty(),
+        store
+            .write(move |c| transition::take_over(c, winner, Generation(0), 10))
+            .await
+            .expect("asked")
+            .is_empty(),
         "a life declared dead takes nothing, not even its own"
     );
-    let taken = store.write(move |c| transition::take_over(c, alive, 10)).await.expect("taken");
+    let taken =
+        store.write(move |c| transition::take_over(c, alive, Generation(0), 10)).await.expect("taken");
     assert_eq!(taken, vec![uid.to_string()]);
     let row = store.read(move |c| job::by_uid(c, uid)).await.expect("a read").expect("the job");
     assert_eq!((row.epoch, row.crashes, row.owner), (2, 1, Some(alive.to_string())));
@@ -355,6 +458,59 @@ async fn an_end_is_written_once_and_complete_only_from_awaiting(bed: Bed) {
     assert!(matches!(store.write(move |c| transition::cancel_asked(c, uid, "ann")).await, Ok(false)));
     let row = store.read(move |c| job::by_uid(c, uid)).await.expect("a read").expect("the job");
     assert_eq!((row.state.as_str(), row.owner), ("cancelled", None));
+}
+
+fn call_of(job: JobUid, epoch: i64) -> Attempt {
+    Attempt {
+        uid: AttemptUid::random(),
+        job,
+        customer: CustomerId(1),
+        step: "noop".to_owned(),
+        variant: 0,
+        try_no: 1,
+        n: 1,
+        epoch: Epoch(epoch),
+        token: String::new(),
+        request: Vec::new(),
+        lease: String::new(),
+        outcome: AttemptOutcome::Open,
+        class: None,
+        evidence: String::new(),
+        output: String::new(),
+        started_at: Micros(0),
+        closed_at: None,
+        quiet_until: None,
+        version: 1,
+    }
+}
+
+/// A write is given up as unknown while the server stands still, and is carried out later, after its job was planned anew
+/// from rows that did not show it yet.
+async fn a_call_whose_commit_came_late_stays_the_only_one(bed: Bed) {
+    let house = open(bed);
+    let (store, boot) = (&house.store, life(&house.store).await);
+    let uid = queued(store, 1).await;
+    let open =
+        async || store.read(move |c| job::history(c, uid)).await.expect("a read").expect("the job").attempts;
+    let begin = async |call: Attempt| {
+        let claim = claim_of(uid, 0, boot);
+        store
+            .write(move |c| transition::claim_and_open(c, &claim, &call, &mut Vec::new()))
+            .await
+            .expect("asked")
+    };
+    let (late, anew) = (call_of(uid, 1), call_of(uid, 1));
+    assert_eq!(begin(late.clone()).await, Some(true));
+    assert_eq!(begin(anew).await, Some(false), "the claim stands, its attempt is the other one");
+    assert_eq!(begin(late.clone()).await, Some(true), "the same item again finds itself");
+    assert_eq!(open().await.iter().map(|a| a.uid).collect::<Vec<_>>(), [late.uid]);
+    let next = async |call: Attempt| {
+        let write = store.write(move |c| transition::open_attempt(c, boot, JobState::Running, &call, None));
+        write.await.expect("asked")
+    };
+    assert_eq!(next(call_of(uid, 1)).await, Opened::Fenced, "nothing is sent while another call is open");
+    assert_eq!(next(late.clone()).await, Opened::Yes, "the same item again finds itself");
+    assert_eq!(open().await.len(), 1);
 }
 
 async fn keys_that_differ_in_case_or_trailing_blanks_are_different(bed: Bed) {

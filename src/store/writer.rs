@@ -5,15 +5,17 @@
 //! may therefore run twice and holds only absolute values. See `docs/ARCHITECTURE.md`, "Group commit".
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use diesel::QueryResult;
-use diesel::result::{DatabaseErrorKind, Error as Diesel};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{AnyConnection, Error, Manager};
+use super::fault::{Fault, doubt, lost_a_race, lost_answer, not_reached, text_of_connect};
+use super::later::Gathering;
+use super::witness::Witness;
+use super::{AnyConnection, Database, Error, Manager};
 use crate::ops::failpoint::{answer_lost, hit_in};
 use crate::supervision::Heart;
 
@@ -66,9 +68,13 @@ pub(crate) struct Writer {
     pub(crate) tally: Arc<Tally>,
     pub(crate) on_commit: OnCommit,
     pub(crate) progress: Progress,
+    /// The database whose migrations are still to be applied, because it was away at the start.
+    pub(crate) unprepared: Arc<Mutex<Option<Database>>>,
+    /// Why the file is not to be trusted by this process any more.
+    pub(crate) distrust: Arc<OnceLock<String>>,
 }
 
-/// How long the writer has been at one batch: a server that has stopped answering is seen here, because the client
+/// How long a thread has been at one batch or query: a server that has stopped answering is seen here, because the client
 /// library waits for it without an end.
 #[derive(Clone)]
 pub(crate) struct Progress {
@@ -82,7 +88,7 @@ impl Progress {
         Self { start: Instant::now(), since: Arc::default() }
     }
 
-    fn begin(&self) -> AtWork<'_> {
+    pub(crate) fn begin(&self) -> AtWork<'_> {
         let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
         self.since.store(now + 1, Ordering::Relaxed);
         AtWork(&self.since)
@@ -97,12 +103,18 @@ impl Progress {
     }
 }
 
-struct AtWork<'a>(&'a AtomicU64);
+pub(crate) struct AtWork<'a>(&'a AtomicU64);
 
 impl Drop for AtWork<'_> {
     fn drop(&mut self) {
         self.0.store(0, Ordering::Relaxed);
     }
+}
+
+/// What the thread works over.
+struct Link {
+    connection: Option<AnyConnection>,
+    witness: Witness,
 }
 
 /// How often an item that lost against another transaction is tried again.
@@ -111,18 +123,23 @@ const RETRIES: u32 = 3;
 impl Writer {
     /// Serves until every sender is gone. Blocks: runs on a thread of its own.
     pub(crate) fn serve(&self, waiting: &mut mpsc::Receiver<Box<dyn Item>>) {
-        let mut connection = None;
+        let mut link = Link { connection: None, witness: Witness::of(&self.manager) };
         let mut batch: Vec<Box<dyn Item>> = Vec::with_capacity(self.batch);
         while waiting.blocking_recv_many(&mut batch, self.batch) > 0 {
             let _work = self.heart.work();
             let _at_work = self.progress.begin();
-            self.commit_all(&mut connection, &mut batch);
+            link.witness.watch();
+            self.commit_all(&mut link, &mut batch);
             batch.clear();
+            // Who looks after the thread ends the process.
+            if self.distrust.get().is_some() {
+                return;
+            }
         }
     }
 
-    fn commit_all(&self, connection: &mut Option<AnyConnection>, batch: &mut Vec<Box<dyn Item>>) {
-        let fault = match self.attempt(connection, batch) {
+    fn commit_all(&self, link: &mut Link, batch: &mut Vec<Box<dyn Item>>) {
+        let fault = match self.attempt(link, batch) {
             Ok(()) => return batch.drain(..).for_each(|item| item.answer(Ok(()))),
             Err(fault) => fault,
         };
@@ -133,29 +150,26 @@ impl Writer {
         let doubtful = matches!(fault, Fault::Commit(_));
         let mut away = match fault {
             Fault::Connect(text) => Some(text),
+            // Never again on this file: it may succeed over a hole.
+            Fault::Distrusted(_) => return batch.drain(..).for_each(|item| item.answer(Err(Error::Unknown))),
             _ => None,
         };
         for item in batch.drain(..) {
             match &away {
                 // One refused opening speaks for the whole batch: each may take long.
                 Some(text) => item.answer(Err(not_reached(doubtful, text))),
-                None => away = self.commit_one(connection, item, doubtful),
+                None => away = self.commit_one(link, item, doubtful),
             }
         }
     }
 
     /// Runs an item alone; returns why the database could not be reached, if it could not.
-    fn commit_one(
-        &self,
-        connection: &mut Option<AnyConnection>,
-        item: Box<dyn Item>,
-        mut doubtful: bool,
-    ) -> Option<String> {
+    fn commit_one(&self, link: &mut Link, item: Box<dyn Item>, mut doubtful: bool) -> Option<String> {
         self.tally.replays.fetch_add(1, Ordering::Relaxed);
         let mut alone = vec![item];
         let mut tries = 0;
         let outcome = loop {
-            let fault = match self.attempt(connection, &mut alone) {
+            let fault = match self.attempt(link, &mut alone) {
                 Ok(()) => break Ok(()),
                 Err(fault) => fault,
             };
@@ -167,7 +181,7 @@ impl Writer {
             std::thread::sleep(pause(tries));
         };
         let away = match &outcome {
-            Err(Fault::Connect(text)) => Some(text.clone()),
+            Err(Fault::Connect(text) | Fault::Distrusted(text)) => Some(text.clone()),
             _ => None,
         };
         for item in alone {
@@ -182,13 +196,14 @@ impl Writer {
     }
 
     /// One transaction over these items, on a connection that is opened anew after the last one broke.
-    fn attempt(&self, slot: &mut Option<AnyConnection>, batch: &mut [Box<dyn Item>]) -> Result<(), Fault> {
+    fn attempt(&self, link: &mut Link, batch: &mut [Box<dyn Item>]) -> Result<(), Fault> {
         let started = Instant::now();
+        let Link { connection: slot, witness } = link;
         let connection = match slot {
             Some(connection) => connection,
             None => {
                 // A server that is away is no thread that hangs.
-                let opened = self.heart.aside(|| self.manager.open());
+                let opened = self.heart.aside(|| self.open());
                 slot.insert(opened.map_err(|e| Fault::Connect(text_of_connect(e)))?)
             }
         };
@@ -205,12 +220,38 @@ impl Writer {
             outcome => outcome,
         };
         self.heart.step();
+        if matches!(&outcome, Err(fault) if fault.is_of_disk())
+            && let Some(fault) = witness.fault()
+        {
+            let _ = self.distrust.set(fault.clone());
+            return Err(Fault::Distrusted(fault));
+        }
         match &outcome {
             Ok(()) => self.count(batch.len(), started),
-            Err(_) if is_broken(connection) => *slot = None,
+            Err(_) if is_broken(connection) => {
+                *slot = None;
+                witness.forget();
+            }
             Err(_) => {}
         }
         outcome
+    }
+
+    /// A connection to a database that is as this program needs it.
+    fn open(&self) -> Result<AnyConnection, Error> {
+        let mut unprepared = self.unprepared.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut connection = match unprepared.as_ref() {
+            Some(_) => self.manager.create().and_then(|()| self.manager.open())?,
+            None => return self.manager.open(),
+        };
+        if let Some(database) = unprepared.take() {
+            if let Err(error) = database.migrate(&mut connection) {
+                *unprepared = Some(database);
+                return Err(error);
+            }
+            log::info!("the database {} is there now and prepared", database.name);
+        }
+        Ok(connection)
     }
 
     fn count(&self, items: usize, started: Instant) {
@@ -220,97 +261,11 @@ impl Writer {
     }
 }
 
-/// What an answer lost on demand looks like.
-fn lost_answer() -> Fault {
-    let text = "the answer was lost on demand".to_owned();
-    Fault::Commit(Diesel::DatabaseError(DatabaseErrorKind::ClosedConnection, Box::new(text)))
-}
-
 /// Before another try: short, and not in step with who else tries again.
 fn pause(tries: u32) -> Duration {
     let mut byte = [0_u8];
     let jitter = getrandom::fill(&mut byte).map_or(0, |()| u64::from(byte[0]) / 16);
     Duration::from_millis(5 * u64::from(tries) + jitter)
-}
-
-fn text_of_connect(error: Error) -> String {
-    match error {
-        Error::Connect(text) => text,
-        other => other.to_string(),
-    }
-}
-
-/// No connection: nothing was stored, unless an earlier commit was never answered.
-fn not_reached(doubtful: bool, text: &str) -> Error {
-    if doubtful { Error::Unknown } else { Error::Connect(text.to_owned()) }
-}
-
-/// The answer to an item whose first commit was never answered and whose later run failed.
-fn doubt(fault: &Fault) -> Error {
-    match fault.to_error() {
-        Error::Unavailable(_) | Error::Connect(_) => Error::Unknown,
-        // The statement itself is refused, so it was at its first run.
-        other => other,
-    }
-}
-
-enum Fault {
-    Connect(String),
-    Diesel(Diesel),
-    /// The commit's answer was lost.
-    Commit(Diesel),
-    Panicked(String),
-}
-
-impl std::fmt::Display for Fault {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Diesel(error) | Self::Commit(error) => error.fmt(f),
-            Self::Panicked(text) => write!(f, "panic: {text}"),
-            Self::Connect(text) => write!(f, "no connection: {text}"),
-        }
-    }
-}
-
-impl Fault {
-    /// Whether the same item may succeed at once: it lost against another transaction, or its link was cut. An item
-    /// whose commit is unknown finds its own uid when it runs again.
-    fn may_pass(&self) -> bool {
-        match self {
-            Self::Diesel(error) => lost_a_race(error),
-            Self::Commit(_) => true,
-            Self::Connect(_) | Self::Panicked(_) => false,
-        }
-    }
-
-    fn to_error(&self) -> Error {
-        match self {
-            Self::Diesel(error) => Error::of(copy_of(error)),
-            Self::Commit(_) => Error::Unknown,
-            Self::Panicked(text) => Error::Panicked(text.clone()),
-            Self::Connect(text) => Error::Connect(text.clone()),
-        }
-    }
-}
-
-/// Diesel's errors cannot be cloned; what callers look at survives.
-fn copy_of(error: &Diesel) -> Diesel {
-    match error {
-        Diesel::NotFound => Diesel::NotFound,
-        Diesel::DatabaseError(kind, info) => {
-            let kind = match kind {
-                DatabaseErrorKind::UniqueViolation => DatabaseErrorKind::UniqueViolation,
-                DatabaseErrorKind::ForeignKeyViolation => DatabaseErrorKind::ForeignKeyViolation,
-                DatabaseErrorKind::NotNullViolation => DatabaseErrorKind::NotNullViolation,
-                DatabaseErrorKind::CheckViolation => DatabaseErrorKind::CheckViolation,
-                DatabaseErrorKind::ClosedConnection => DatabaseErrorKind::ClosedConnection,
-                DatabaseErrorKind::SerializationFailure => DatabaseErrorKind::SerializationFailure,
-                _ => DatabaseErrorKind::Unknown,
-            };
-            Diesel::DatabaseError(kind, Box::new(info.message().to_owned()))
-        }
-        other => Diesel::DatabaseError(DatabaseErrorKind::Unknown, Box::new(other.to_string())),
-    }
 }
 
 fn run_batch(
@@ -319,12 +274,14 @@ fn run_batch(
     heart: &Heart,
 ) -> Result<(), Fault> {
     let _one = super::connection::OneTime::begin();
+    let gathering = Gathering::begin(connection);
     connection.begin().map_err(Fault::Diesel)?;
     let ran = catch_unwind(AssertUnwindSafe(|| {
         batch.iter_mut().try_for_each(|item| {
             heart.step();
             item.run(connection)
-        })
+        })?;
+        gathering.write(connection)
     }));
     heart.step();
     let fault = match ran {
@@ -340,22 +297,6 @@ fn run_batch(
         log::debug!("rollback after a failed batch: {error}");
     }
     Err(fault)
-}
-
-fn lost_a_race(error: &Diesel) -> bool {
-    match error {
-        Diesel::DatabaseError(DatabaseErrorKind::SerializationFailure, _) | Diesel::RollbackTransaction => {
-            true
-        }
-        Diesel::DatabaseError(DatabaseErrorKind::Unknown, info) => {
-            let text = info.message();
-            text.contains("Deadlock")
-                || text.contains("Lock wait timeout")
-                || text.contains("Record has changed since last read")
-                || text.contains("database is locked")
-        }
-        _ => false,
-    }
 }
 
 pub(super) fn is_broken(connection: &mut AnyConnection) -> bool {

@@ -55,6 +55,20 @@ impl Supervisor {
         self.watch();
     }
 
+    /// Watches the caller's own thread, a worker of a server, which must run an actix system. It is watched for as long
+    /// as it runs tasks: a worker that ends is not late.
+    pub fn watch_worker(&self, name: String) {
+        let (heart, tick) = (Heart::default(), self.tick());
+        self.watch_thread(name, &heart, Need::Vital);
+        actix_rt::spawn(async move {
+            let _work = heart.work();
+            loop {
+                heart.step();
+                tokio::time::sleep(tick).await;
+            }
+        });
+    }
+
     pub(super) fn tick(&self) -> Duration {
         (self.shared.lag_limit / 8).clamp(Duration::from_millis(5), Duration::from_millis(250))
     }

@@ -19,6 +19,7 @@ pub mod routes;
 mod server;
 #[cfg(test)]
 mod server_tests;
+pub mod stale;
 mod state;
 #[cfg(test)]
 pub(crate) mod testing;

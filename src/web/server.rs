@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use actix_web::body::MessageBody;
@@ -18,6 +19,7 @@ use super::error::REQUEST_ID;
 use super::{Fault, Limits, Ops, RequestId, State, agent_socket, routes};
 use crate::model::Uid;
 use crate::ops::Metrics;
+use crate::supervision::Supervisor;
 
 /// Applies the limits. A macro, because the types of a server's factory have no names here.
 macro_rules! limited {
@@ -45,7 +47,9 @@ pub fn api_server(
 ) -> std::io::Result<Server> {
     let limits = state.limits.clone();
     let guests = state.agents.clone().filter(|_| tls.is_some());
+    let workers = Workers::new("api", &state.supervisor);
     let server = HttpServer::new(move || {
+        workers.watch();
         let app = App::new()
             .app_data(web::Data::new(state.metrics.clone()))
             .app_data(web::Data::new(state.clone()))
@@ -80,7 +84,9 @@ pub fn agent_server(
     configure: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
 ) -> std::io::Result<Server> {
     let limits = state.limits.clone();
+    let workers = Workers::new("agents", &state.supervisor);
     let server = HttpServer::new(move || {
+        workers.watch();
         App::new()
             .app_data(web::Data::new(state.metrics.clone()))
             .app_data(web::Data::new(state.clone()))
@@ -102,7 +108,9 @@ pub fn agent_server(
 /// What the operating system reports about a listener.
 pub fn ops_server(ops: Ops, listeners: Vec<TcpListener>) -> std::io::Result<Server> {
     let limits = Limits::default();
+    let workers = Workers::new("ops", &ops.supervisor);
     let server = HttpServer::new(move || {
+        workers.watch();
         App::new()
             .app_data(web::Data::new(ops.metrics.clone()))
             .app_data(web::Data::new(ops.clone()))
@@ -114,6 +122,26 @@ pub fn ops_server(ops: Ops, listeners: Vec<TcpListener>) -> std::io::Result<Serv
         server = server.listen(listener)?;
     }
     Ok(server.run())
+}
+
+/// Gives the threads of a server their names, and has each watched for standing still.
+#[derive(Clone)]
+struct Workers {
+    listener: &'static str,
+    supervisor: Supervisor,
+    started: Arc<AtomicUsize>,
+}
+
+impl Workers {
+    fn new(listener: &'static str, supervisor: &Supervisor) -> Self {
+        Self { listener, supervisor: supervisor.clone(), started: Arc::default() }
+    }
+
+    /// To be called on the thread that is watched.
+    fn watch(&self) {
+        let number = self.started.fetch_add(1, Ordering::Relaxed) + 1;
+        self.supervisor.watch_worker(format!("{}-http-{number}", self.listener));
+    }
 }
 
 /// Gives a request its name, counts it, answers 500 when its handler panics. The worker lives on.

@@ -18,6 +18,7 @@ use crate::supervision::Supervisor;
 
 use super::console::Desk;
 use super::live::Streams;
+use super::stale::Memory;
 
 /// Limits of the listeners.
 #[derive(Clone, Debug)]
@@ -88,6 +89,8 @@ pub struct State {
     pub streams: Arc<Streams>,
     /// Attempts to log in.
     pub desk: Arc<Desk>,
+    /// Answers to reads, for the time the database is away.
+    pub memory: Arc<Memory>,
     /// Requests worked on; shared by all workers and listeners of the APIs.
     pub gate: Arc<Semaphore>,
 }
@@ -99,7 +102,7 @@ impl State {
         let Parts { store, sequencer, registry, agents, access, user_data, health, metrics, supervisor } =
             parts;
         let gate = Arc::new(Semaphore::new(limits.concurrent));
-        let (streams, desk) = (Arc::default(), Arc::default());
+        let (streams, desk, memory) = (Arc::default(), Arc::default(), Arc::default());
         Self {
             store,
             sequencer,
@@ -113,6 +116,7 @@ impl State {
             supervisor,
             streams,
             desk,
+            memory,
             gate,
         }
     }

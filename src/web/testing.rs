@@ -18,7 +18,7 @@ use crate::cloud::Clouds;
 use crate::crypto::{Key, KeyRing};
 use crate::jobs::ports::{Ask, Keys, Leased, Liveness, NoLease, Ports};
 use crate::jobs::{Changes, SqlStore, SystemClock, machine};
-use crate::model::{Boot, CustomerId, Micros, ServerStatus};
+use crate::model::{Boot, CustomerId, Generation, Micros, ServerStatus};
 use crate::mq::{Announce, Embedded};
 use crate::ops::{Health, Metrics};
 use crate::registry::{Registry, RegistryActor, Running, Spec};
@@ -180,6 +180,7 @@ fn registry(store: &Store, metrics: &Metrics, ring: &Arc<KeyRing>, supervisor: &
         clouds: Clouds::new(),
         liveness: Arc::new(Nothing),
         boot,
+        generation: Generation(0),
         install: Arc::new(Key::from_bytes([8; 32])),
         ring: Arc::clone(ring),
         limits: machine::Limits::default(),

@@ -82,6 +82,9 @@ pub struct Reference {
     pub job: JobUid,
     /// The sender's fence.
     pub epoch: Epoch,
+    /// How much of its output the sender has, in case it has to be sent.
+    #[serde(default)]
+    pub output_from: Offsets,
 }
 
 /// Byte offsets in a command's two outputs.

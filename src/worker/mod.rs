@@ -94,19 +94,19 @@ impl ReportLook {
     }
 }
 
-fn unknown(text: &str) -> Sight {
+pub(crate) fn unknown(text: &str) -> Sight {
     Sight { verdict: Verdict::Unknown, text: text.to_owned(), raw: String::new() }
 }
 
 /// The guest's own answer, if it is stored.
-fn reported(history: &History, row: &CommandRow) -> Option<Sight> {
+pub(crate) fn reported(history: &History, row: &CommandRow) -> Option<Sight> {
     let answer =
         history.evidence.iter().find(|e| e.subject == row.attempt && e.verdict != Verdict::Pending)?;
     Some(Sight { verdict: answer.verdict, text: answer.text.clone(), raw: answer.raw.clone() })
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Silence {
+pub(crate) enum Silence {
     Wait,
     Unsent,
     Unanswered,
@@ -114,7 +114,7 @@ enum Silence {
 
 /// What it means that no answer is stored. A command that was sent is waited for until its expiry, its longest run
 /// and a margin have passed, because the guest may still be working on it; unless the guest is gone for good.
-fn silence(row: &CommandRow, gone: bool, now: Micros, deadline: Micros) -> Silence {
+pub(crate) fn silence(row: &CommandRow, gone: bool, now: Micros, deadline: Micros) -> Silence {
     if row.state == command::WAITING && (gone || row.expires_at <= now.0) {
         Silence::Unsent
     } else if gone || deadline <= now {
@@ -147,6 +147,7 @@ mod tests {
             sent_at: None,
             done_at: None,
             result: None,
+            cancel_epoch: None,
         }
     }
 

@@ -1,13 +1,15 @@
 //! A part is away: what needs it waits and says why, everything else goes on, and it completes when the part is back.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use dispatcher::store::{Manager, analytics};
 use serde_json::Value;
 
+use crate::down::{mode_is, works};
 use crate::harness::catalogue::Catalogue;
 use crate::harness::client::{Client, is_end, noop, number, run};
-use crate::harness::ledger::Ledger;
+use crate::harness::ledger;
 use crate::harness::{Site, wait_until};
 
 /// Long enough for a job that wrongly goes on to be seen ending: a noop takes some milliseconds, a launch 200.
@@ -45,7 +47,7 @@ fn without_the_monitor_a_launch_waits_for_its_verdict_and_completes_when_the_mon
     let mut client = site.client();
     let body = Catalogue::read(&mut client).launch("unwatched");
     let id = client.submit(&body, None);
-    wait_until("the cloud made the server", SOON, || Ledger::read(&site.data()).launches.len() == 1);
+    wait_until("the cloud made the server", SOON, || ledger::read(&site.data()).launches.len() == 1);
     stays_open(&mut client, id, "verdict-cloud");
     let job = client.job(id);
     assert_eq!(job["state"], "awaiting", "{job:#}");
@@ -58,7 +60,7 @@ fn without_the_monitor_a_launch_waits_for_its_verdict_and_completes_when_the_mon
     assert_eq!(dated["jobs"][0]["status"], "COMPLETE", "{dated:#}");
     assert_eq!(dated["jobs"][0]["message"], server.to_string(), "{dated:#}");
     site.stop();
-    assert_eq!(Ledger::read(&site.data()).launches.len(), 1, "waiting launched nothing twice");
+    assert_eq!(ledger::read(&site.data()).launches.len(), 1, "waiting launched nothing twice");
 }
 
 #[test]
@@ -76,7 +78,7 @@ fn a_server_the_cloud_loses_before_the_look_ends_the_job_with_evidence() {
     assert_eq!(dated["jobs"][0]["status"], "ERROR", "{dated:#}");
     let message = dated["jobs"][0]["message"].as_str().unwrap_or_default();
     assert!(message.contains("TERMINATED") || message.contains("no such server"), "{dated:#}");
-    let ledger = Ledger::read(&site.data());
+    let ledger = ledger::read(&site.data());
     let instance = ledger.launches[0].instance.clone();
     assert_eq!(ledger.lost, std::slice::from_ref(&instance));
     let timeline = job["timeline"].as_array().expect("a timeline");
@@ -93,14 +95,18 @@ fn without_the_key_manager_a_launch_waits_says_so_and_completes_when_it_is_back(
     let body = Catalogue::read(&mut client).launch("keyless");
     let id = client.submit(&body, None);
     stays_open(&mut client, id, "key manager");
-    assert_eq!(Ledger::read(&site.data()).launches.len(), 0, "no call without a credential");
+    assert_eq!(ledger::read(&site.data()).launches.len(), 0, "no call without a credential");
     let other = client.submit(&noop("needs no credential"), None);
     client.completed(other);
+    let said = mode_is(&site.ready().ops_url, "key manager away");
+    assert!(
+        works(&said, "submits") && works(&said, "commands on guests") && !works(&said, "calls to clouds")
+    );
     site.stop();
     site.start(&[]);
     site.client().completed(id);
     site.stop();
-    assert_eq!(Ledger::read(&site.data()).launches.len(), 1);
+    assert_eq!(ledger::read(&site.data()).launches.len(), 1);
 }
 
 #[test]
@@ -117,13 +123,18 @@ fn without_the_worker_what_guests_report_waits_and_clouds_go_on() {
     site.client().completed(id);
     site.client().completed(command);
     site.stop();
-    let ledger = Ledger::read(&site.data());
+    let ledger = ledger::read(&site.data());
     assert_eq!(ledger.commands.values().copied().collect::<Vec<_>>(), [1], "{ledger:?}");
 }
 
 /// Heartbeats written down for a guest.
 fn heartbeats(site: &Site, server: i64) -> usize {
-    let url = format!("sqlite://{}", site.data().join("analytics.db").display());
+    heartbeats_in(&site.data().join("analytics.db"), server)
+}
+
+/// The same in a database somewhere else.
+pub(crate) fn heartbeats_in(database: &Path, server: i64) -> usize {
+    let url = format!("sqlite://{}", database.display());
     let mut connection = Manager::new(&url).expect("a URL").open().expect("the database");
     analytics::newest(&mut connection, server, 100).expect("rows").len()
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::harness::catalogue::Catalogue;
 use crate::harness::client::{Client, noop, number};
 use crate::harness::http::{Http, NoAnswer};
-use crate::harness::ledger::Ledger;
+use crate::harness::ledger;
 use crate::harness::{Order, Site, wait_for};
 
 /// How long the thread stands still: far longer than the process may live with it.
@@ -80,7 +80,7 @@ fn a_blocked_arbiter_turns_health_red_ends_the_process_and_the_next_one_complete
     assert!(why.starts_with("arbiter jobs has not moved for "), "{why}");
     ends(&mut site, "arbiter jobs has not moved for ");
     assert_eq!(
-        Ledger::read(&site.data()).launches.len(),
+        ledger::read(&site.data()).launches.len(),
         1,
         "the call was made before the thread stood still"
     );
@@ -91,7 +91,7 @@ fn a_blocked_arbiter_turns_health_red_ends_the_process_and_the_next_one_complete
     assert!(number(&job, "server") > 0);
     all_complete(&mut client, &[waits], &[]);
     site.stop();
-    assert_eq!(Ledger::read(&site.data()).launches.len(), 1, "and never made again");
+    assert_eq!(ledger::read(&site.data()).launches.len(), 1, "and never made again");
 }
 
 #[test]

@@ -341,7 +341,54 @@ fn servers_and_commands_on_their_guests() {
     assert_eq!(agent["server"], server);
     line(&site, "agents show 99999999").ends(6).says(&["no agent on server"]);
     guest(&site, server);
+    called_off(&site, server);
     moves(&site, server);
+}
+
+/// A cancel ends a command on its guest, keeps what it wrote, and says what became of it.
+fn called_off(site: &Site, server: i64) {
+    let argv = ["agents", "run", &server.to_string(), "--json", "--", "/bin/sh", "-c", "echo up; sleep 600"];
+    let job = id_of(&run(site, &argv).ends(0).json());
+    wait_until("it runs", LONG, || line(site, &format!("jobs output {job}")).ends(0).out == "up\n");
+    let asked = std::time::Instant::now();
+    line(site, &format!("jobs cancel {job}")).ends(0);
+    line(site, &format!("jobs watch {job}")).ends(4);
+    println!("a cancelled command ended {:?} after its cancel was asked", asked.elapsed());
+    let shown = line(site, &format!("jobs show {job} --json")).ends(0).json();
+    assert_eq!(shown["state"], "cancelled", "{shown}");
+    assert!(shown.to_string().contains("cancelled on the guest"), "{shown}");
+    assert!(line(site, &format!("jobs show {job}")).ends(0).out.contains("cancelled on the guest"));
+    assert_eq!(line(site, &format!("jobs output {job}")).ends(0).out, "up\n", "what it wrote is kept");
+}
+
+#[test]
+fn rows_that_were_put_back_get_a_new_generation_only_while_nobody_works_on_them() {
+    let mut site = Site::started(&[]);
+    let data = site.data().display().to_string();
+    let restored = || ran(command(&["db", "restored", "--data", &data, "--json"]));
+    let refused = restored().ends(3).json();
+    assert_eq!(
+        (&refused["raised"], &refused["alive"][0]["role"]),
+        (&false.into(), &"dev".into()),
+        "{refused}"
+    );
+    site.stop();
+    let raised = restored().ends(0).json();
+    assert_eq!(names(&raised), ["declaredDead", "generation", "openJobs", "raised"]);
+    assert_eq!((&raised["generation"], &raised["declaredDead"]), (&1.into(), &0.into()));
+    site.restart(&Order::default());
+    let first = id_of(&line(&site, "jobs submit noop --json").ends(0).json());
+    line(&site, &format!("jobs watch {first}")).ends(0);
+    site.kill();
+    let mut connection = rows::open(&site.data());
+    let epoch: i64 =
+        job::table.filter(job::id.eq(first)).select(job::epoch).first(&mut connection).expect("it");
+    assert_eq!(epoch, (1 << 32) + 1, "claims are made in the new generation");
+    drop(connection);
+    // A process that was killed is written down as alive; its beat stands still.
+    let text = ran(command(&["db", "restored", "--data", &data])).ends(0);
+    assert!(text.out.contains("watching their beats") && text.out.contains("generation 2"), "{}", text.out);
+    ran(command(&["db", "restored", "--data", "/nowhere"])).ends(2).says(&["there is no file"]);
 }
 
 /// Commands: their bytes, their exit code, and one run only.

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::down::{mode_is, works};
 use crate::harness::catalogue::Catalogue;
-use crate::harness::client::{number, run};
-use crate::harness::ledger::Ledger;
+use crate::harness::client::{noop, number, run};
+use crate::harness::ledger::{self, Ledger};
 use crate::harness::{Order, PROGRAM, READY, Site, processes, wait_for, wait_until};
 
 /// Longest wait for anything on a busy machine.
@@ -107,7 +108,7 @@ impl Cloud {
     }
 
     fn ledger(&self) -> Ledger {
-        Ledger::read(&self.data)
+        ledger::read(&self.data)
     }
 }
 
@@ -165,8 +166,15 @@ fn a_dispatcher_that_is_killed_takes_neither_cloud_nor_guests_with_it() {
     wait_until("the job says that the cloud is away", SOON, || {
         site.client().job(waits).to_string().contains("Unreachable")
     });
+    let said = mode_is(&site.ready().ops_url, "cloud away");
+    assert!(
+        works(&said, "submits") && works(&said, "commands on guests") && !works(&said, "calls to clouds")
+    );
+    let other = site.client().submit(&noop("needs no cloud"), None);
+    site.client().completed(other);
     assert_eq!(cloud.start().url, ready.url, "a restart keeps its port");
     site.client().completed(waits);
+    mode_is(&site.ready().ops_url, "all parts up");
     assert!(cloud.guests().contains(&guests[0]), "the first guest was adopted");
     assert_eq!(cloud.ledger().launches.len(), 2);
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::harness::client::{run, terminate};
-use crate::harness::ledger::Ledger;
+use crate::harness::ledger;
 use crate::harness::{Order, Site, processes, wait_until};
 
 /// What must be told, in this order.
@@ -58,7 +58,7 @@ fn the_demonstration_tells_its_story_ends_with_ctrl_c_and_goes_on() {
 
     site.start(&[]);
     let server = {
-        let ledger = Ledger::read(&site.data());
+        let ledger = ledger::read(&site.data());
         assert_eq!(ledger.launches.len(), 1);
         let found = site.client().get_dated("infrastructure/Server");
         found["servers"][0]["serverId"].as_i64().expect("the demonstration's server")
@@ -92,7 +92,7 @@ fn after_a_crash_living_guests_are_adopted_and_never_doubled() {
         site.guests().iter().filter(|guest| guests.contains(guest)).count() == 1
     });
     site.stop();
-    let ledger = Ledger::read(&site.data());
+    let ledger = ledger::read(&site.data());
     assert_eq!(ledger.launches.len(), 3);
     assert!(ledger.commands.values().all(|runs| *runs == 1), "{ledger:?}");
 }

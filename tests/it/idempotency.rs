@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::harness::catalogue::Catalogue;
 use crate::harness::client::{Client, noop, number};
 use crate::harness::http::Answer;
-use crate::harness::ledger::Ledger;
+use crate::harness::ledger;
 use crate::harness::{Order, Site, rows};
 
 /// Clients that send the same thing at the same moment.
@@ -100,7 +100,7 @@ fn one_key_is_one_server_on_the_dated_api_also_after_a_crash() {
     let end = the_one_job(&together(&site, terminate), job);
     site.client().completed(end);
     site.stop();
-    let ledger = Ledger::read(&site.data());
+    let ledger = ledger::read(&site.data());
     assert_eq!((ledger.launches.len(), ledger.terminated.len()), (1, 1), "{ledger:?}");
 }
 

@@ -24,6 +24,10 @@ mod crash;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
+mod disk;
+#[cfg(test)]
+mod down;
+#[cfg(test)]
 mod full_disk;
 #[cfg(test)]
 mod guest;
@@ -31,6 +35,8 @@ mod guest;
 mod harness;
 #[cfg(test)]
 mod idempotency;
+#[cfg(test)]
+mod janitor;
 #[cfg(all(test, feature = "mysql"))]
 mod mariadb;
 #[cfg(test)]
@@ -41,3 +47,7 @@ mod queue;
 mod ready;
 #[cfg(test)]
 mod roles;
+#[cfg(test)]
+mod signals;
+#[cfg(test)]
+mod starved;

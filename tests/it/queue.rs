@@ -13,9 +13,10 @@ use lapin::{BasicProperties, Connection, ConnectionProperties};
 use serde_json::json;
 
 use crate::broker::{Broker, is_here};
+use crate::down::{mode_is, works};
 use crate::harness::catalogue::Catalogue;
 use crate::harness::client::{Client, noop, page, run};
-use crate::harness::ledger::Ledger;
+use crate::harness::ledger;
 use crate::harness::rows;
 use crate::harness::{Ready, Site, wait_until};
 
@@ -129,7 +130,7 @@ fn publish(broker: &Broker, messages: &[(String, Vec<u8>)]) {
 /// Ten copies of every hint about every job, newest first, while and after it happens, and rubbish in between.
 fn repeated_and_broken_messages_change_nothing(site: &Site, broker: &Broker, server: i64) {
     let mut client = site.client();
-    let before = Ledger::read(&site.data()).launches.len();
+    let before = ledger::read(&site.data()).launches.len();
     let body = Catalogue::read(&mut client).launch("under repeats");
     let launch = client.submit(&body, None);
     let command = client.submit(&run(server, &["/bin/echo", "once"]), None);
@@ -157,7 +158,7 @@ fn repeated_and_broken_messages_change_nothing(site: &Site, broker: &Broker, ser
         };
         [dead("due"), dead("node"), dead("work")] == [4, 4, 4]
     });
-    let ledger = Ledger::read(&site.data());
+    let ledger = ledger::read(&site.data());
     assert_eq!(ledger.launches.len(), before + 1, "a repeated hint launches nothing twice");
     assert_eq!(client.job(launch)["state"], "complete");
     assert_eq!(client.job(command)["state"], "complete", "a hint of a cancel is no cancel");
@@ -189,6 +190,10 @@ fn a_broker_that_dies_stops_or_is_blocked_costs_no_submit_and_no_message() {
         wait_until("the backlog grows older", SOON, || {
             figure(&ready, "dispatcher_outbox_oldest_seconds ") >= 2 && queue_part(&ready).0 == "degraded"
         });
+        let said = mode_is(&ready.ops_url, "queue away");
+        assert!(
+            works(&said, "submits") && works(&said, "reads") && !works(&said, "watches and work at once")
+        );
         broker.start();
         wait_until("the oldest is published", SOON, || {
             figure(&ready, "dispatcher_outbox_oldest_seconds ") == 0

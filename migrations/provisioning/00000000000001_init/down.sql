@@ -3,6 +3,7 @@ DROP TABLE output;
 DROP TABLE guest_command;
 DROP TABLE agent;
 DROP TABLE server;
+DROP TABLE tag_sweep;
 DROP TABLE obligation;
 DROP TABLE outbox;
 DROP TABLE watch;

@@ -371,12 +371,34 @@ CREATE TABLE obligation (
     customer BIGINT NOT NULL,
     account BIGINT NOT NULL,
     region BIGINT NOT NULL,
-    expected VARCHAR(128),
+    state VARCHAR(16) NOT NULL,
+    owner VARCHAR(32),
     look_at BIGINT NOT NULL,
     look_until BIGINT NOT NULL,
-    made_at BIGINT NOT NULL
+    looks INTEGER NOT NULL,
+    failures INTEGER NOT NULL,
+    found MEDIUMTEXT NOT NULL,
+    record MEDIUMTEXT NOT NULL,
+    made_at BIGINT NOT NULL,
+    looked_at BIGINT,
+    closed_at BIGINT,
+    version BIGINT NOT NULL
 );
-CREATE INDEX obligation_due ON obligation (look_at);
+CREATE INDEX obligation_due ON obligation (closed_at, look_at);
+CREATE INDEX obligation_customer ON obligation (customer, made_at);
+CREATE INDEX obligation_job ON obligation (job);
+
+CREATE TABLE tag_sweep (
+    account BIGINT NOT NULL,
+    region BIGINT NOT NULL,
+    customer BIGINT NOT NULL,
+    owner VARCHAR(32),
+    look_at BIGINT NOT NULL,
+    looked_at BIGINT,
+    version BIGINT NOT NULL,
+    PRIMARY KEY (account, region)
+);
+CREATE INDEX tag_sweep_due ON tag_sweep (look_at);
 
 CREATE TABLE server (
     id BIGINT NOT NULL PRIMARY KEY,
@@ -457,7 +479,8 @@ CREATE TABLE guest_command (
     expires_at BIGINT NOT NULL,
     sent_at BIGINT,
     done_at BIGINT,
-    result TEXT
+    result TEXT,
+    cancel_epoch BIGINT
 );
 CREATE INDEX guest_command_queue ON guest_command (server, state, seq);
 CREATE INDEX guest_command_job ON guest_command (job);

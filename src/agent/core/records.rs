@@ -41,17 +41,22 @@ impl Core {
             return log::error!("the cancel of {command} is not carried out: {}", Chain(&e));
         }
         if self.book.result(&command).is_some() {
-            return self.feed(command, Offsets::default());
+            return self.feed(command, reference.output_from);
         }
         if self.book.knows(&command) {
             log::info!("command {command} is cancelled while it runs");
             if let Err(e) = self.place(&command).ask_cancel() {
                 log::error!("command {command} cannot be cancelled: {}", Chain(&e));
             }
+            // Whoever asks hears how it ended, also one that did not send the command.
+            let heard = self.current.as_ref().is_some_and(|current| current.feeds.contains_key(&command));
+            if !heard {
+                self.feed(command, reference.output_from);
+            }
             return;
         }
         // Waiting, or never heard of: written down as ended, so that a frame that comes late finds that end.
-        let feed = (!self.live.contains_key(&command)).then(Offsets::default);
+        let feed = (!self.live.contains_key(&command)).then_some(reference.output_from);
         self.queue.retain(|run| run.command != command);
         self.end_unstarted(command, feed, Outcome::Cancelled).await;
     }

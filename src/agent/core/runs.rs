@@ -24,7 +24,12 @@ impl Core {
         if let Err(reason) = self.check(&run) {
             return self.answer_end(run.command, Outcome::Failed { reason });
         }
-        let reference = Reference { command: run.command.clone(), job: run.job, epoch: run.epoch };
+        let reference = Reference {
+            command: run.command.clone(),
+            job: run.job,
+            epoch: run.epoch,
+            output_from: run.output_from,
+        };
         let now = Micros::wall();
         let verdict = match self.book.on_run(&run, now, self.settings.limits.furthest_expiry) {
             Verdict::Refuse { floor } => return self.answer_end(run.command, Outcome::Refused { floor }),

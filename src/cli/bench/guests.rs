@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::load::{self, Load};
-use super::place::{Place, resident_kib};
+use super::place::{Place, Site};
+use super::process::resident_kib;
 use crate::cli::client::{Client, Error};
 use crate::model::Micros;
 
@@ -31,41 +32,42 @@ pub(super) fn agent_program() -> Option<PathBuf> {
     beside.exists().then_some(beside)
 }
 
-/// Connects guests in two halves. After each half the dispatcher is killed and started anew over the guests that live
-/// on, so that only what connected guests need is in its memory; what the second half adds is their cost.
-pub(super) async fn cost(folder: Option<&Path>, guests: u32) -> Result<Cost, Error> {
-    let mut place = Place::make(folder)?;
+/// One process whose cloud starts the guests' own executable.
+pub(super) fn place(folder: Option<&Path>, guests: u32) -> Result<Place, Error> {
+    let place = Place::make(folder)?;
     let program = agent_program().map_or_else(String::new, |path| path.display().to_string());
     let settings = place.folder().join("bench.toml");
     std::fs::write(&settings, format!("[simulated]\nguest_program = {}\n", toml::Value::String(program)))?;
     let (limit, settings) = (guests.to_string(), settings.display().to_string());
-    let arguments = ["--guest-processes", &limit, "--config", &settings];
-    place.start_with(&arguments).await?;
+    Ok(place.with(&["--guest-processes", &limit, "--config", &settings]))
+}
+
+/// Connects guests in two halves. After each half the dispatcher is killed and started anew over the guests that live
+/// on, so that only what connected guests need is in its memory; what the second half adds is their cost.
+pub(super) async fn cost(site: &mut impl Site, guests: u32) -> Result<Cost, Error> {
     let half = guests / 2;
     let mut memory = Vec::new();
     for more in [half, guests - half] {
-        launch(&Rc::new(place.client()?), more).await?;
-        place.crash().await?;
+        launch(&Rc::new(site.client()?), more).await?;
+        site.crash().await?;
         let since = Micros::wall().rfc3339();
-        place.start_with(&arguments).await?;
+        site.start().await?;
         let wanted = if memory.is_empty() { half } else { guests };
-        all_heard(&place.client()?, wanted, &since).await?;
+        all_heard(&site.client()?, wanted, &since).await?;
         tokio::time::sleep(SETTLE).await;
-        memory.push(place.memory_kib());
+        memory.push(site.memory_kib());
     }
-    let mut agents = place.guests()?.iter().map(|pid| resident_kib(*pid)).collect::<Vec<f64>>();
+    let mut agents = site.guests().iter().map(|pid| resident_kib(*pid)).collect::<Vec<f64>>();
     agents.sort_by(f64::total_cmp);
     let added = memory.last().copied().unwrap_or_default() - memory.first().copied().unwrap_or_default();
-    let cost = Cost {
+    Ok(Cost {
         dispatcher_bytes: added * 1024.0 / f64::from(guests - half),
         agent_kib: agents.get(agents.len() / 2).copied().unwrap_or_default(),
-    };
-    place.stop().await?;
-    Ok(cost)
+    })
 }
 
 /// Makes so many servers and waits until the guest of each was heard.
-async fn launch(client: &Rc<Client>, servers: u32) -> Result<(), Error> {
+pub(super) async fn launch(client: &Rc<Client>, servers: u32) -> Result<(), Error> {
     let known = heard(client, "").await?;
     for n in 0..servers {
         client.post("/api/v1/jobs", &load::launch(&format!("bench-{known}-{n}")), None).await?;

@@ -1,7 +1,9 @@
 //! What the machine itself gives: the figures to compare with.
 
+use std::cell::Cell;
 use std::io::Write as _;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,6 +11,7 @@ use super::load::percentile;
 use crate::cli::client::Error;
 use crate::model::{AccountId, CustomerId, JobId, JobParams, JobUid, NoopParams, Uid, UserId};
 use crate::store::provisioning::accept::{self, Entry, Submit};
+use crate::store::provisioning::schema::job;
 use crate::store::{Manager, PROVISIONING, Settings, Store};
 
 /// Overwrites 4 KiB and waits for the disk, again and again: how often a second, and the median in milliseconds.
@@ -30,15 +33,26 @@ pub(super) fn fdatasync(folder: &Path, span: Duration) -> Result<(f64, f64), Err
     Ok((rate(took.len(), began.elapsed()), percentile(&mut took, 50)))
 }
 
+/// A new file for the limit of an embedded database.
+pub(super) fn file(folder: &Path) -> Result<Manager, Error> {
+    let url = format!("sqlite://{}/limit-{}.db", folder.display(), Uid::random());
+    Manager::new(&url).map_err(|e| Error::Usage(e.to_string()))
+}
+
+/// The database with the jobs of a process on embedded parts.
+pub(super) fn of_place(folder: &Path) -> Result<Manager, Error> {
+    let url = format!("sqlite://{}/data/provisioning.db", folder.display());
+    Manager::new(&url).map_err(|e| Error::Usage(e.to_string()))
+}
+
 /// One job row a write, with its indexes, through the group-committing writer alone: rows a second.
-pub(super) async fn group_commit(folder: &Path, senders: usize, span: Duration) -> Result<f64, Error> {
-    let url = format!("sqlite://{}/limit-{senders}.db", folder.display());
-    let manager = Manager::new(&url).map_err(|e| Error::Usage(e.to_string()))?;
+pub(super) async fn group_commit(manager: Manager, senders: usize, span: Duration) -> Result<f64, Error> {
     let store = Store::open(PROVISIONING, &Settings::new(manager), Arc::new(|_, _| {}))
         .map_err(|e| Error::Usage(format!("the database of the limit does not open: {e}")))?;
+    let numbers = Rc::new(Cell::new(first_free(&store).await?));
     let began = Instant::now();
     let tasks: Vec<_> =
-        (0..senders).map(|sender| actix_rt::spawn(insert(store.clone(), sender, span))).collect();
+        (0..senders).map(|_| actix_rt::spawn(insert(store.clone(), Rc::clone(&numbers), span))).collect();
     let mut rows = 0;
     for task in tasks {
         rows += task.await.unwrap_or(0);
@@ -46,11 +60,12 @@ pub(super) async fn group_commit(folder: &Path, senders: usize, span: Duration) 
     Ok(rate(rows, began.elapsed()))
 }
 
-async fn insert(store: Store, sender: usize, span: Duration) -> usize {
+async fn insert(store: Store, numbers: Rc<Cell<i64>>, span: Duration) -> usize {
     let began = Instant::now();
     let mut rows = 0;
     while began.elapsed() < span {
-        let submit = job(sender, rows);
+        // In the order of time, as the dispatcher hands them out.
+        let submit = job_numbered(numbers.replace(numbers.get() + 1));
         if store.write(move |c| accept::accept(c, &submit)).await.is_err() {
             break;
         }
@@ -59,9 +74,16 @@ async fn insert(store: Store, sender: usize, span: Duration) -> usize {
     rows
 }
 
+/// A number no job of this database has: it may have been measured before.
+async fn first_free(store: &Store) -> Result<i64, Error> {
+    use diesel::prelude::*;
+    let last = store.read(|c| job::table.select(diesel::dsl::max(job::id)).first::<Option<i64>>(c)).await;
+    let last = last.map_err(|e| Error::Usage(format!("the database of the limit cannot be read: {e}")))?;
+    Ok(last.unwrap_or_default() + 1)
+}
+
 /// A job that nobody will run: no dispatcher works on this database.
-fn job(sender: usize, n: usize) -> Submit {
-    let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+fn job_numbered(number: i64) -> Submit {
     Submit {
         entry: Entry {
             customer: CustomerId(1),
@@ -72,7 +94,7 @@ fn job(sender: usize, n: usize) -> Submit {
             repeat_by_key: false,
         },
         uid: JobUid::random(),
-        id: JobId(number(sender) * 100_000_000 + number(n)),
+        id: JobId(number),
         account: AccountId(1),
         person: UserId(1),
         params: JobParams::Noop(NoopParams::default()),

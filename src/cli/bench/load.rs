@@ -19,7 +19,7 @@ pub(super) struct Load {
 }
 
 /// A launch of the first of everything that the embedded cloud offers.
-pub(super) fn launch(name: &str) -> Value {
+pub(in crate::cli) fn launch(name: &str) -> Value {
     let center = CATALOGUE.regions.first().and_then(|region| region.data_centers.first());
     json!({ "kind": "launch-server", "params": {
         "name": name,
@@ -135,13 +135,13 @@ impl Load {
         Err(Error::Usage(format!("jobs are still open after {} s", DRAIN.as_secs())))
     }
 
-    /// Submits for a while and waits until all of it is complete: jobs a second over the whole time.
-    pub(super) async fn end_to_end(&self, clients: usize, span: Duration) -> Result<f64, Error> {
+    /// Submits for a while and waits until all of it is complete: jobs a second over the whole time, and how many.
+    pub(super) async fn end_to_end(&self, clients: usize, span: Duration) -> Result<(f64, f64), Error> {
         let began = Instant::now();
         let submitted = self.submit(clients, span, When::Now).await?;
         let count = submitted.per_second * began.elapsed().as_secs_f64();
         self.drained().await?;
-        Ok(count / began.elapsed().as_secs_f64())
+        Ok((count / began.elapsed().as_secs_f64(), count))
     }
 
     /// Submits at a pace and reads from the rows how long each job took from accepted to ended: median and 99th

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::Args;
-use super::load::{self, Load, Speed, When};
-use super::place::Place;
+use super::figures::Figures;
+use super::load::{self, Load};
+use super::place::{Place, Site};
+use super::{Args, Part};
 use crate::cli::client::Error;
 
 /// Jobs with an actor at work whose memory is measured; below the most that work at the same time.
@@ -12,35 +13,42 @@ const WORKING: u32 = 1500;
 /// Jobs before them, which warm everything up.
 const WARM: u32 = 200;
 
-/// Submits of jobs that nobody works at yet, and what many open jobs cost.
-pub(super) struct Waiting {
-    pub(super) one_client_p50_ms: f64,
-    pub(super) submits: Speed,
-    pub(super) bytes: f64,
-    pub(super) restart_ms: f64,
-}
-
 /// Submits alone, of jobs that nobody works at yet, as the limit beside it; then what many open jobs cost.
-pub(super) async fn measure(args: &Args, span: Duration) -> Result<Waiting, Error> {
-    let clients = usize::from(args.clients);
+pub(super) async fn embedded(args: &Args, figures: &mut Figures) -> Result<(), Error> {
     let mut place = Place::make(args.folder.as_deref())?;
     place.start().await?;
     let load = Load::of(place.client()?);
-    let one_client_p50_ms = load.one_client(span.min(Duration::from_secs(2))).await?.p50;
-    let submits = load.submit(clients, span, When::Tomorrow).await?;
-    let before = place.memory_kib();
-    load.pile(clients, usize::try_from(args.open_jobs).unwrap_or(usize::MAX)).await?;
-    let bytes = (place.memory_kib() - before) * 1024.0 / f64::from(args.open_jobs);
-    place.stop().await?;
-    let restart_ms = place.start().await?;
-    place.stop().await?;
-    Ok(Waiting { one_client_p50_ms, submits, bytes, restart_ms })
+    if args.wants(Part::Rates) {
+        super::accepted(args, &load, figures).await?;
+    }
+    if args.wants(Part::Memory) {
+        piled(args, &load, &place, figures).await?;
+        place.stop().await?;
+        figures.restart_open_ms = Some(place.start().await?);
+        figures.working_job_bytes = Some(working(args).await?);
+    }
+    place.stop().await
+}
+
+/// Memory of jobs that wait.
+pub(super) async fn piled(
+    args: &Args,
+    load: &Load,
+    site: &impl Site,
+    figures: &mut Figures,
+) -> Result<(), Error> {
+    let before = site.memory_kib();
+    load.pile(usize::from(args.clients), usize::try_from(args.open_jobs).unwrap_or(usize::MAX)).await?;
+    let bytes = (site.memory_kib() - before) * 1024.0 / f64::from(args.open_jobs);
+    figures.open_jobs = Some(f64::from(args.open_jobs));
+    figures.open_job_bytes = Some(bytes);
+    Ok(())
 }
 
 /// Bytes of a job with an actor at work: launches that wait for a key manager that is not there.
-pub(super) async fn working(args: &Args) -> Result<f64, Error> {
-    let mut place = Place::make(args.folder.as_deref())?;
-    place.start_with(&["--without", "km"]).await?;
+async fn working(args: &Args) -> Result<f64, Error> {
+    let mut place = Place::make(args.folder.as_deref())?.with(&["--without", "km"]);
+    place.start().await?;
     let client = place.client()?;
     let body = load::launch("bench");
     for _ in 0..WARM {

@@ -34,7 +34,7 @@ impl Provider for Simulated {
 
     async fn launch(&self, context: &CallContext<'_>, request: &LaunchRequest) -> Result<Machine, CallError> {
         let request = request.clone();
-        self.call(context, Operation::Launch, move |core, scope, hide| launch(core, scope, request, hide))
+        self.call(context, Operation::Launch, move |core, scope, how| launch(core, scope, request, how.hide))
             .await
     }
 
@@ -111,8 +111,8 @@ impl Simulated {
             return Err(CallError::refused(ErrorClass::Conflict, "UnsupportedOperation", text));
         }
         let id = id.to_owned();
-        let work = move |core: Arc<Core>, scope, _| async move {
-            change(&core, scope, id, change_to).await.map(drop)
+        let work = move |core: Arc<Core>, scope, how: How| async move {
+            if how.forget { Ok(()) } else { change(&core, scope, id, change_to).await.map(drop) }
         };
         self.call(context, operation, work).await
     }
@@ -126,7 +126,7 @@ impl Simulated {
     ) -> Result<T, CallError>
     where
         T: Send + 'static,
-        W: FnOnce(Arc<Core>, Scope, Duration) -> F,
+        W: FnOnce(Arc<Core>, Scope, How) -> F,
         F: Future<Output = Result<T, CallError>> + Send + 'static,
     {
         let core = &self.core;
@@ -149,7 +149,7 @@ impl Simulated {
     ) -> Result<T, CallError>
     where
         T: Send + 'static,
-        W: FnOnce(Arc<Core>, Scope, Duration) -> F,
+        W: FnOnce(Arc<Core>, Scope, How) -> F,
         F: Future<Output = Result<T, CallError>> + Send + 'static,
     {
         let core = &self.core;
@@ -164,7 +164,8 @@ impl Simulated {
         let scope = authenticate(core, context)?;
         core.heal().await?;
         let hide = if let Some(Fault::Hide(time)) = fault { time } else { Duration::ZERO };
-        let work = work(Arc::clone(core), scope, hide);
+        let how = How { hide, forget: fault == Some(Fault::Forget) };
+        let work = work(Arc::clone(core), scope, how);
         match fault {
             Some(Fault::LoseAnswer) => {
                 // Whatever it was, it is lost.
@@ -182,6 +183,15 @@ impl Simulated {
             _ => work.await,
         }
     }
+}
+
+/// How a call is carried out.
+#[derive(Clone, Copy)]
+struct How {
+    /// How long looks do not show what it makes.
+    hide: Duration,
+    /// Not at all, although it is answered.
+    forget: bool,
 }
 
 async fn nap(core: &Core, time: Duration) {

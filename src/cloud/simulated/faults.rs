@@ -47,6 +47,8 @@ pub enum Fault {
     LandLate(Duration),
     /// A launch that looks do not show for this long.
     Hide(Duration),
+    /// Accepted, and never done: only what starts, stops or pauses a server.
+    Forget,
 }
 
 impl Fault {
@@ -64,8 +66,68 @@ impl Fault {
                 retry_after: Some(*wait),
             }),
             Self::FailBefore => Some(CallError::unknown("500 InternalError after the request was sent")),
-            Self::Stall(_) | Self::LoseAnswer | Self::LandLate(_) | Self::Hide(_) => None,
+            Self::Stall(_) | Self::LoseAnswer | Self::LandLate(_) | Self::Hide(_) | Self::Forget => None,
         }
+    }
+}
+
+impl Operation {
+    /// Whether it changes something.
+    const fn changes(self) -> bool {
+        !matches!(self, Self::Check | Self::Machine | Self::FindByTag | Self::List)
+    }
+
+    /// Whether what it does can be taken back by a later call.
+    const fn moves(self) -> bool {
+        matches!(self, Self::Start | Self::Stop | Self::Pause)
+    }
+}
+
+/// Faults by chance: of a hundred calls that change something, how many suffer which.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Odds {
+    /// Where chance begins; the same seed gives the same faults to the same calls.
+    pub seed: u64,
+    /// Done, and the answer lost.
+    pub lose: u8,
+    /// Nothing done, and the caller does not know.
+    pub fail: u8,
+    /// The answer lost at once, the effect after `late_for`.
+    pub late: u8,
+    /// See `late`.
+    pub late_for: Duration,
+    /// Launches that looks do not show for `hide_for`.
+    pub hide: u8,
+    /// See `hide`.
+    pub hide_for: Duration,
+    /// Of starts, stops and pauses: accepted and never done.
+    pub forget: u8,
+}
+
+impl Odds {
+    /// Draws for one call.
+    fn draw(&mut self, operation: Operation) -> Option<Fault> {
+        if !operation.changes() {
+            return None;
+        }
+        // A linear congruential generator is chance enough for a percentage of its upper bits.
+        self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let mut dice = u8::try_from((self.seed >> 33) % 100).unwrap_or(0);
+        let launch = operation == Operation::Launch;
+        let table = [
+            (self.lose, Fault::LoseAnswer),
+            (self.fail, Fault::FailBefore),
+            (self.late, Fault::LandLate(self.late_for)),
+            (if launch { self.hide } else { 0 }, Fault::Hide(self.hide_for)),
+            (if operation.moves() { self.forget } else { 0 }, Fault::Forget),
+        ];
+        for (percent, fault) in table {
+            match dice.checked_sub(percent) {
+                Some(left) => dice = left,
+                None => return Some(fault),
+            }
+        }
+        None
     }
 }
 
@@ -76,6 +138,7 @@ type Queues = HashMap<Operation, VecDeque<(u32, Fault)>>;
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
     queues: Arc<Mutex<Queues>>,
+    odds: Arc<Mutex<Odds>>,
 }
 
 impl Faults {
@@ -86,9 +149,15 @@ impl Faults {
         }
     }
 
+    /// Lets calls without a fault of their own suffer some by chance from now on.
+    pub fn by_chance(&self, odds: Odds) {
+        *self.odds.lock().unwrap_or_else(PoisonError::into_inner) = odds;
+    }
+
     /// Forgets all faults that have not happened yet.
     pub fn clear(&self) {
         self.queues().clear();
+        self.by_chance(Odds::default());
     }
 
     /// How many calls of the operation will still suffer a fault.
@@ -99,6 +168,11 @@ impl Faults {
 
     /// Takes the fault of the next call.
     pub(super) fn take(&self, operation: Operation) -> Option<Fault> {
+        let drawn = || self.odds.lock().unwrap_or_else(PoisonError::into_inner).draw(operation);
+        self.ordered(operation).or_else(drawn)
+    }
+
+    fn ordered(&self, operation: Operation) -> Option<Fault> {
         let mut queues = self.queues();
         let queue = queues.get_mut(&operation)?;
         let (calls, fault) = queue.front_mut()?;
@@ -117,8 +191,24 @@ impl Faults {
 
 #[cfg(test)]
 mod tests {
-    use super::{Fault, Faults, Operation};
+    use super::{Fault, Faults, Odds, Operation};
     use std::time::Duration;
+
+    #[test]
+    fn chance_takes_its_share_comes_again_with_its_seed_and_spares_looks() {
+        let odds = Odds { seed: 7, lose: 20, forget: 30, ..Odds::default() };
+        let drawn = |operation| {
+            let faults = Faults::default();
+            faults.by_chance(odds);
+            (0..1000).filter_map(|_| faults.take(operation)).collect::<Vec<_>>()
+        };
+        let stops = drawn(Operation::Stop);
+        let lost = stops.iter().filter(|fault| **fault == Fault::LoseAnswer).count();
+        assert!((150..250).contains(&lost) && (400..600).contains(&stops.len()), "{lost} of {}", stops.len());
+        assert_eq!(drawn(Operation::Stop), stops);
+        assert!(drawn(Operation::Launch).iter().all(|fault| *fault == Fault::LoseAnswer));
+        assert_eq!(drawn(Operation::Machine), []);
+    }
 
     #[test]
     fn faults_come_in_order_and_only_as_often_as_asked() {

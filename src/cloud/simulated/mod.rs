@@ -38,7 +38,7 @@ use tokio::task::JoinHandle;
 pub use catalogue::{CATALOGUE, Catalogue, DataCenter, Image, Product, Region};
 pub use clock::{Clock, Nap, SteadyClock};
 pub use error::Error;
-pub use faults::{Fault, Faults, Operation};
+pub use faults::{Fault, Faults, Odds, Operation};
 pub use settings::{Account, Settings, capabilities_of};
 
 use self::core::Core;

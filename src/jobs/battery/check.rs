@@ -5,7 +5,7 @@ use crate::cloud::{Provider as _, TokenClass};
 use crate::jobs::machine;
 use crate::jobs::request;
 use crate::jobs::steps::{Effect, UNDO, step_of};
-use crate::model::{AttemptOutcome, JobKind, JobState, Rollup, ServerStatus, Verdict};
+use crate::model::{AttemptOutcome, JobKind, JobParams, JobState, Rollup, ServerStatus, Verdict};
 use crate::store::provisioning::agent;
 use crate::store::provisioning::job::{self, History};
 use crate::store::provisioning::schema::obligation;
@@ -54,7 +54,8 @@ async fn group(world: &World, ended: &History, label: &str) {
 
 fn complete(ended: &History, label: &str) {
     let job = &ended.job;
-    assert!(job.cancel_by.is_none() && !job.undo_begun, "{label}: complete although unwanted");
+    let unwanted = job.cancel_by.is_some() && job.params.kind() != JobKind::RunCommand;
+    assert!(!unwanted && !job.undo_begun, "{label}: complete although unwanted");
     let verdict = machine::verdict_of_this_try(ended).map(|e| e.verdict);
     assert_eq!(verdict, Some(Verdict::Reached), "{label}: complete without evidence");
 }
@@ -80,7 +81,10 @@ fn effects(world: &World, ended: &History, label: &str) {
             truth.effects.iter().filter(|(_, of)| Some(of) == token.as_ref()).collect()
         }
         Effect::Move(_) => {
-            let of = job.params.server().map(|id| format!("i-{id}"));
+            let of = match &job.params {
+                JobParams::TakeBack(params) => Some(params.resource.clone()),
+                params => params.server().map(|id| format!("i-{id}")),
+            };
             truth.effects.iter().filter(|(_, on)| Some(on) == of.as_ref()).collect()
         }
         Effect::Command => {

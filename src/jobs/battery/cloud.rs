@@ -17,7 +17,11 @@ pub(super) struct Truth {
     tokens: BTreeMap<String, (String, String)>,
     /// Every effect: what and on which.
     pub(super) effects: Vec<(&'static str, String)>,
+    /// Until then the cloud shows nothing of what it has.
+    pub(super) hidden_until: Micros,
     late: Vec<(Micros, LaunchRequest)>,
+    /// Whether commands run on until they are called off.
+    pub(super) commands_last: bool,
     /// How many effects an older call that lands late will still take back.
     pub(super) take_back: u32,
     /// On which servers that happened.
@@ -143,7 +147,7 @@ impl FakeCloud {
     }
 }
 
-pub(super) fn machine(id: &str, state: ServerStatus, tag: Option<String>) -> Machine {
+pub(crate) fn machine(id: &str, state: ServerStatus, tag: Option<String>) -> Machine {
     Machine {
         id: id.to_owned(),
         state,
@@ -185,7 +189,12 @@ impl Provider for FakeCloud {
     }
 
     async fn machine(&self, _: &CallContext<'_>, id: &str) -> Result<Option<Machine>, CallError> {
-        self.call("machine", || Ok(self.truth.lock().expect("no panic").machines.get(id).cloned())).await
+        let shown = || {
+            let truth = self.truth.lock().expect("no panic");
+            let hidden = self.script.now() < truth.hidden_until;
+            Ok(truth.machines.get(id).filter(|_| !hidden).cloned())
+        };
+        self.call("machine", shown).await
     }
 
     async fn find_by_tag(&self, _: &CallContext<'_>, tag: &str) -> Result<Vec<Machine>, CallError> {

@@ -6,6 +6,9 @@ mod cloud;
 mod script;
 mod world;
 
+pub(crate) use self::cloud::machine;
+pub(crate) use self::world::{REGION, alone, params_of, server_row};
+
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -28,6 +31,7 @@ use crate::store::provisioning::watch::Watch;
 use crate::store::provisioning::{agent, transition};
 use crate::store::testing::{Bed, on_both};
 use crate::supervision::{Limits, Options, Supervisor};
+use crate::wire::{CommandResult, Offsets, Outcome};
 
 /// Rounds after which a job that has not ended never will.
 const ROUNDS: usize = 200;
@@ -112,8 +116,8 @@ async fn look(world: &World, now: &History) -> bool {
         // Its children's ends say it, nobody else.
         WatchKind::Children => return false,
         WatchKind::Guest => match guest(world, &watch).await {
-            true => (Verdict::Reached, String::new()),
-            false => return false,
+            Some(answer) => answer,
+            None => return false,
         },
         WatchKind::Cloud => {
             let expected: ServerStatus = watch.expectation.parse().expect("a status");
@@ -132,7 +136,7 @@ async fn look(world: &World, now: &History) -> bool {
 }
 
 fn shown(watch: &Watch, state: ServerStatus) -> String {
-    serde_json::to_string(&cloud::machine(&watch.target, state, None)).expect("plain data")
+    serde_json::to_string(&machine(&watch.target, state, None)).expect("plain data")
 }
 
 async fn write_verdict(world: &World, watch: &Watch, verdict: Verdict, raw: String) {
@@ -150,34 +154,43 @@ async fn write_verdict(world: &World, watch: &Watch, verdict: Verdict, raw: Stri
     world.store.write(move |c| transition::verdict(c, &seen, Some(uid))).await.expect("a verdict");
 }
 
-/// The guest runs the command once and answers from its journal afterwards; false when nothing was sent.
-async fn guest(world: &World, watch: &Watch) -> bool {
-    let id = watch.target.clone();
+/// The guest runs the command once and answers from its journal afterwards: what the answer means and says. Nothing when
+/// the command was not sent, or runs on.
+async fn guest(world: &World, watch: &Watch) -> Option<(Verdict, String)> {
+    let (id, long) = (watch.target.clone(), world.cloud.truth.lock().expect("no panic").commands_last);
     let answered = world.store.write(move |c| {
-        if !agent::mark_sent(c, &id)? {
-            return Ok(false);
+        let row = agent::command_by_id(c, &id)?.expect("it was handed over");
+        let (outcome, verdict) = if row.cancel_epoch.is_some() {
+            (Outcome::Cancelled, Verdict::Failed)
+        } else if agent::mark_sent(c, &id)? {
+            (Outcome::Done { exit_code: Some(0), signal: None }, Verdict::Reached)
+        } else {
+            return Ok(None);
+        };
+        if long && verdict == Verdict::Reached {
+            return Ok(Some(None));
         }
-        let row = agent::command_by_id(c, &id)?.expect("it was marked");
+        let result = CommandResult { outcome, output: Offsets::default(), at: Micros(1) };
+        let raw = serde_json::to_string(&result).expect("plain data");
         let seen = Evidence {
             subject: row.attempt,
             source: "agent".into(),
             job: row.job.parse().expect("a uid"),
             customer: crate::model::CustomerId(row.customer),
-            verdict: Verdict::Reached,
-            text: "exit code 0".into(),
-            raw: String::new(),
+            verdict,
+            text: format!("seen: {verdict}"),
+            raw: raw.clone(),
             made_at: Micros(0),
         };
-        agent::finish(c, &id, "{}", &seen)
+        agent::finish(c, &id, &raw, &seen)?;
+        Ok(Some(Some((verdict, raw))))
     });
-    if !answered.await.expect("sent and answered") {
-        return false;
-    }
+    let answered = answered.await.expect("sent and answered")?;
     let mut truth = world.cloud.truth.lock().expect("no panic");
     if !truth.effects.iter().any(|(what, id)| *what == "run" && *id == watch.target) {
         truth.effects.push(("run", watch.target.clone()));
     }
-    true
+    answered
 }
 
 fn faults() -> Vec<Fault> {
@@ -235,8 +248,11 @@ on_both!(
     a_call_past_its_limit_is_dropped_its_outcome_stays_unknown_and_a_look_finds_it,
     a_lease_past_its_limit_is_dropped_and_the_job_says_that_it_waits_for_the_key_manager,
     a_cancelled_command_is_taken_back_only_where_it_was_never_sent,
+    a_cancel_that_comes_after_a_commands_end_changes_nothing_but_its_words,
+    a_cancel_of_a_command_at_work_survives_every_fault,
     jobs_on_one_server_follow_one_another_in_the_order_of_their_acceptance,
     a_job_that_kills_its_process_is_set_aside_claimed_again_and_ends,
+    what_the_cloud_does_not_show_yet_is_not_taken_for_gone,
     a_move_that_does_not_last_gets_another_round_and_no_more_than_three,
     a_move_in_its_second_and_third_round_survives_every_fault,
 );
@@ -371,14 +387,17 @@ async fn a_cancelled_command_is_taken_back_only_where_it_was_never_sent(bed: Bed
         let waits = history(&world, uid).await;
         let watch = machine::watch_of_this_try(&waits).expect("a watch").clone();
         if sent {
-            assert!(guest(&world, &watch).await);
+            world.cloud.truth.lock().expect("no panic").commands_last = true;
+            assert_eq!(guest(&world, &watch).await, None, "it runs on");
         }
         world.store.write(move |c| transition::cancel_asked(c, uid, "ann")).await.expect("asked");
         drive(&ports, (uid, None), &Notify::new()).await.expect("driven");
         let after = history(&world, uid).await;
         if !sent {
             assert_eq!(after.job.state, JobState::Cancelled);
-            assert!(!guest(&world, &watch).await, "it is not sent afterwards");
+            assert_eq!(guest(&world, &watch).await, None, "it is not sent afterwards");
+            let ran = world.cloud.truth.lock().expect("no panic").effects.iter().any(|e| e.1 == watch.target);
+            assert!(!ran, "it never ran");
             continue;
         }
         assert_eq!(
@@ -386,13 +405,68 @@ async fn a_cancelled_command_is_taken_back_only_where_it_was_never_sent(bed: Bed
             (JobState::Awaiting, machine::CANCEL_SENT)
         );
         assert_eq!(after.job.owner, None);
-        assert!(after.job.why.contains("sent to its guest"), "{}", after.job.why);
-        write_verdict(&world, &watch, Verdict::Reached, String::new()).await;
+        assert!(after.job.why.contains("is asked to end it"), "{}", after.job.why);
+        let id = watch.target.clone();
+        let row = world.store.read(move |c| agent::command_by_id(c, &id)).await.expect("read").expect("it");
+        assert_eq!(row.cancel_epoch, Some(after.job.epoch.0), "the row tells whoever holds the session");
+        assert!(look(&world, &after).await, "the guest ended it");
         drive(&ports, (uid, None), &Notify::new()).await.expect("driven");
         let ended = history(&world, uid).await;
         assert_eq!(ended.job.state, JobState::Cancelled);
-        assert!(ended.job.message.as_deref().is_some_and(|m| m.contains("by then: seen: reached")));
+        assert_eq!(ended.job.message.as_deref(), Some("cancelled by ann; seen: failed"));
+        rows_hold(&world).await;
     }
+}
+
+async fn a_cancel_that_comes_after_a_commands_end_changes_nothing_but_its_words(bed: Bed) {
+    let world = World::new(bed, TokenClass::K).await;
+    let uid = world.submit(JobKind::RunCommand).await;
+    let ports = world.life().await;
+    world.script.begin(None);
+    drive(&ports, (uid, None), &Notify::new()).await.expect("handed over");
+    let waits = history(&world, uid).await;
+    let watch = machine::watch_of_this_try(&waits).expect("a watch").clone();
+    assert!(guest(&world, &watch).await.is_some(), "it ran and answered");
+    world.store.write(move |c| transition::cancel_asked(c, uid, "ann")).await.expect("asked");
+    drive(&ports, (uid, None), &Notify::new()).await.expect("driven");
+    write_verdict(&world, &watch, Verdict::Reached, String::new()).await;
+    drive(&ports, (uid, None), &Notify::new()).await.expect("driven");
+    let ended = history(&world, uid).await;
+    assert_eq!(ended.job.state, JobState::Complete);
+    let message = ended.job.message.clone().unwrap_or_default();
+    assert_eq!(message, "seen: reached; its cancel came too late (cancelled by ann)");
+    rows_hold(&world).await;
+}
+
+async fn a_cancel_of_a_command_at_work_survives_every_fault(bed: Bed) {
+    let world = World::new(bed, TokenClass::K).await;
+    world.cloud.truth.lock().expect("no panic").commands_last = true;
+    let at_work = async || {
+        let uid = world.submit(JobKind::RunCommand).await;
+        let ports = world.life().await;
+        world.script.begin(None);
+        drive(&ports, (uid, None), &Notify::new()).await.expect("handed over");
+        assert!(!look(&world, &history(&world, uid).await).await, "it is sent and runs on");
+        world.store.write(move |c| transition::cancel_asked(c, uid, "ann")).await.expect("asked");
+        uid
+    };
+    let ended = settle(&world, at_work().await, None).await;
+    assert_eq!(ended.job.state, JobState::Cancelled, "{:?}", ended.job);
+    let calls = world.script.calls();
+    assert!(calls > 2, "its cancel calls ports");
+    for fault in faults() {
+        for call in 1..=calls + 2 {
+            let ended = settle(&world, at_work().await, Some((call, fault.clone()))).await;
+            // Only when its whole time passes in one step, its guest has no chance to answer.
+            let late = fault == Fault::TooLate && ended.job.state == JobState::Unresolved;
+            assert!(
+                late || ended.job.state == JobState::Cancelled,
+                "{fault:?} at call {call}: {:?}",
+                ended.job
+            );
+        }
+    }
+    rows_hold(&world).await;
 }
 
 async fn jobs_on_one_server_follow_one_another_in_the_order_of_their_acceptance(bed: Bed) {
@@ -411,6 +485,25 @@ async fn jobs_on_one_server_follow_one_another_in_the_order_of_their_acceptance(
     assert_eq!(ended.job.state, JobState::Complete);
     let effects: Vec<_> = world.cloud.truth.lock().expect("no panic").effects.iter().map(|e| e.0).collect();
     assert_eq!(effects, ["stop", "start"]);
+}
+
+async fn what_the_cloud_does_not_show_yet_is_not_taken_for_gone(bed: Bed) {
+    let world = World::new(bed, TokenClass::K).await;
+    let uid = world.submit(JobKind::LaunchServer).await;
+    let ports = world.life().await;
+    world.script.begin(None);
+    drive(&ports, (uid, None), &Notify::new()).await.expect("made");
+    let made = history(&world, uid).await.job;
+    let resource = made.resource.expect("its server");
+    // Of the three seconds that this cloud may take to show what it made.
+    let hidden_until = world.script.now().plus(Duration::from_secs(2));
+    world.cloud.truth.lock().expect("no panic").hidden_until = hidden_until;
+    world.store.write(move |c| transition::cancel_asked(c, uid, "ann")).await.expect("asked");
+    drive(&ports, (uid, None), &Notify::new()).await.expect("taken back");
+    let ended = history(&world, uid).await;
+    assert_eq!(ended.job.state, JobState::Cancelled);
+    assert_eq!(world.cloud.state_of(&resource), Some(ServerStatus::Terminated), "{:#?}", ended.attempts);
+    check(&world, &ended, "hidden at first").await;
 }
 
 async fn a_job_that_kills_its_process_is_set_aside_claimed_again_and_ends(bed: Bed) {

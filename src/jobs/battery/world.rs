@@ -16,22 +16,22 @@ use crate::jobs::ports::{
 };
 use crate::jobs::{Changes, SqlStore};
 use crate::model::{
-    AccountId, Boot, CommandParams, CustomerId, DataCenterId, ErrorClass, GroupParams, ImageId, JobId,
-    JobKind, JobParams, JobUid, LaunchParams, NoopParams, ProductId, RegionId, ServerId, ServerParams,
-    ServerStatus, Uid, WatchUid,
+    AccountId, Boot, CommandParams, CustomerId, DataCenterId, Epoch, ErrorClass, Generation, GroupParams,
+    ImageId, JobId, JobKind, JobParams, JobState, JobUid, LaunchParams, Micros, NoopParams, ProductId,
+    RegionId, ServerId, ServerParams, ServerStatus, TakeBackParams, Uid, WatchUid,
 };
 use crate::mq::{Announce, Nudge, Queue, Topic};
 use crate::ops::Metrics;
 use crate::store::provisioning::accept::{self, Entry, Submit};
 use crate::store::provisioning::group;
-use crate::store::provisioning::job::{self, History};
+use crate::store::provisioning::job::{self, History, Job};
 use crate::store::provisioning::sequence::{Sequence, Sequencer};
 use crate::store::provisioning::server::{self, ServerRow};
 use crate::store::provisioning::{agent, node, seed, transition};
 use crate::store::testing::Bed;
 use crate::store::{self, PROVISIONING, Settings, Store};
 
-pub(super) const REGION: RegionId = RegionId(1000);
+pub(crate) const REGION: RegionId = RegionId(1000);
 
 pub(super) struct World {
     pub(super) store: Store,
@@ -171,7 +171,7 @@ impl World {
             .write(move |c| {
                 node::register(c, boot, "test")?;
                 node::only_i_live(c, boot)?;
-                transition::take_over(c, boot, 100)
+                transition::take_over(c, boot, Generation(1), 100)
             })
             .await
             .expect("a life");
@@ -193,6 +193,7 @@ impl World {
             clouds,
             liveness: Arc::new(Alive),
             boot,
+            generation: Generation(1),
             install: Arc::clone(&self.install),
             ring: Arc::clone(&self.ring),
             limits: Limits::default(),
@@ -219,7 +220,7 @@ impl World {
             customer: seed::CUSTOMER,
             job: JobUid::random(),
             token_hash: format!("{id}"),
-            token_expires: crate::model::Micros(0),
+            token_expires: Micros(0),
         };
         let binding = agent::Enrolled {
             id: crate::model::AgentId(id),
@@ -229,7 +230,7 @@ impl World {
             platform: "linux".into(),
             instance: None,
             serial: "1".into(),
-            expires_at: crate::model::Micros(i64::MAX),
+            expires_at: Micros(i64::MAX),
         };
         self.store
             .write(move |c| {
@@ -247,6 +248,12 @@ impl World {
         let server = match kind {
             JobKind::Group => return self.group(3, Some(2)).await,
             JobKind::Noop | JobKind::LaunchServer => None,
+            // Its own server is one of the cloud's only.
+            JobKind::TakeBack => {
+                let id = self.sequencer.next(Sequence::Resource).await.expect("a number");
+                self.cloud.place(&format!("i-{id}"), ServerStatus::Running);
+                return self.accept_with(take_back(id), None).await;
+            }
             _ => Some(self.server_for(kind).await),
         };
         self.accept(kind, server).await
@@ -258,7 +265,11 @@ impl World {
     }
 
     async fn accept(&self, kind: JobKind, server: Option<ServerId>) -> JobUid {
-        let submit = self.wish(params_of(kind, server.unwrap_or(ServerId(0))), server).await;
+        self.accept_with(params_of(kind, server.unwrap_or(ServerId(0))), server).await
+    }
+
+    async fn accept_with(&self, params: JobParams, server: Option<ServerId>) -> JobUid {
+        let submit = self.wish(params, server).await;
         let uid = submit.uid;
         self.store.write(move |c| accept::accept(c, &submit)).await.expect("accepted");
         uid
@@ -312,7 +323,45 @@ impl World {
     }
 }
 
-pub(super) fn server_row(id: i64, shown: &crate::cloud::Machine) -> ServerRow {
+/// A job of which nothing but its row exists, just accepted.
+pub(crate) fn alone(params: JobParams) -> History {
+    let job = Job {
+        uid: JobUid::random(),
+        id: JobId(1),
+        customer: seed::CUSTOMER,
+        account: seed::ACCOUNT,
+        person: seed::ADMIN,
+        access_key: "AK".into(),
+        request: String::new(),
+        server: params.server(),
+        params,
+        description: String::new(),
+        state: JobState::Queued,
+        epoch: Epoch(0),
+        owner: None,
+        try_no: 1,
+        crashes: 0,
+        undo_begun: false,
+        cancel_by: None,
+        due_at: None,
+        why_code: String::new(),
+        why: String::new(),
+        resource: None,
+        message: None,
+        priority: 0,
+        created_at: Micros(0),
+        claimed_at: None,
+        changed_at: Micros(0),
+        deadline: Micros(i64::MAX),
+        ended_at: None,
+        parent: None,
+        limited: false,
+        version: 1,
+    };
+    History { job, attempts: Vec::new(), evidence: Vec::new(), watches: Vec::new() }
+}
+
+pub(crate) fn server_row(id: i64, shown: &crate::cloud::Machine) -> ServerRow {
     ServerRow {
         id,
         customer: seed::CUSTOMER.0,
@@ -349,7 +398,16 @@ pub(super) fn server_row(id: i64, shown: &crate::cloud::Machine) -> ServerRow {
     }
 }
 
-fn params_of(kind: JobKind, server: ServerId) -> JobParams {
+fn take_back(id: i64) -> JobParams {
+    JobParams::TakeBack(TakeBackParams {
+        resource: format!("i-{id}"),
+        region: REGION,
+        tag: "dispatcher-job=x.create".into(),
+        left_by: JobUid::random(),
+    })
+}
+
+pub(crate) fn params_of(kind: JobKind, server: ServerId) -> JobParams {
     let moved = ServerParams { server, reason: String::new() };
     match kind {
         JobKind::Noop | JobKind::Group => JobParams::Noop(NoopParams::default()),
@@ -357,6 +415,7 @@ fn params_of(kind: JobKind, server: ServerId) -> JobParams {
         JobKind::StartServer => JobParams::StartServer(moved),
         JobKind::StopServer => JobParams::StopServer(moved),
         JobKind::PauseServer => JobParams::PauseServer(moved),
+        JobKind::TakeBack => take_back(server.0),
         JobKind::RunCommand => {
             JobParams::RunCommand(CommandParams { server, argv: vec!["true".into()], timeout_secs: 5 })
         }

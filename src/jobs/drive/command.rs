@@ -14,11 +14,24 @@ use crate::store::provisioning::agent::NewCommand;
 use crate::store::provisioning::job::{Attempt, Job};
 use crate::wire::{CommandId, Operation as GuestOperation};
 
-/// Why a cancelled command goes on.
-pub(super) const SENT_ALREADY: &str =
-    "cancel asked; the command was sent to its guest already, it ends with the guest's answer";
+/// What a cancelled command waits for that was sent.
+pub(super) const CALLED_OFF: &str =
+    "cancel asked; the command was sent to its guest, which is asked to end it and to say what became of it";
 
 impl Driver<'_> {
+    /// Takes a command back, or has its guest end it.
+    pub(super) async fn withdraw(&self, change: Change) -> Result<Next, Error> {
+        let target = match &change {
+            Change::Withdraw { command, .. } => command.parse::<CommandId>().ok(),
+            _ => None,
+        };
+        let applied = self.apply(change).await?;
+        if let (Applied::Done, Some(command)) = (applied, target) {
+            self.ports.queue.publish(Nudge::Guest(command.server()));
+        }
+        Ok(Next::Release)
+    }
+
     pub(super) async fn command(&self, job: &Job, n: i32) -> Result<Next, Error> {
         let JobParams::RunCommand(params) = &job.params else { return Ok(Next::Release) };
         let step = step_of(job.params.kind());

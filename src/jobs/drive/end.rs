@@ -1,7 +1,5 @@
 //! How a job ends: what was seen of its server, and what may still turn up.
 
-use std::time::Duration;
-
 use super::{Driver, fence};
 use crate::cloud::{Machine, TokenClass};
 use crate::jobs::machine::{self, Ending, Promise};
@@ -11,9 +9,6 @@ use crate::model::{JobParams, JobState, ServerStatus, Verdict};
 use crate::store::provisioning::job::History;
 use crate::store::provisioning::server::Seen;
 use crate::store::provisioning::transition::{End, Obligation};
-
-/// How long after a job's end what may still turn up is looked for.
-const JANITOR: Duration = Duration::from_secs(24 * 3600);
 
 impl Driver<'_> {
     pub(super) fn end(&self, history: &History, promise: Option<Promise>, ending: Ending) -> End {
@@ -29,6 +24,7 @@ impl Driver<'_> {
             seen: seen(history),
             obligation: self.obligation(history, promise, state),
             kin: job.into(),
+            cancel_known: job.cancel_by.is_some(),
         }
     }
 
@@ -38,8 +34,11 @@ impl Driver<'_> {
         let JobParams::LaunchServer(params) = &job.params else { return None };
         let step = step_of(job.params.kind());
         let promise = promise?;
-        let sent = history.attempts.iter().any(|a| a.step == step.name);
-        let sure = promise.class == TokenClass::K && state != JobState::Unresolved;
+        let creates = || history.attempts.iter().filter(|a| a.step == step.name);
+        let sent = creates().next().is_some();
+        // Its token is used up only by an answer: one that was waited out instead may land after all.
+        let waited = creates().any(|a| a.quiet_until.is_some());
+        let sure = promise.class == TokenClass::K && state != JobState::Unresolved && !waited;
         let now = self.ports.clock.now();
         (sent && !sure).then(|| Obligation {
             tag: request::tag(job.uid, step.name),
@@ -47,7 +46,7 @@ impl Driver<'_> {
             account: job.account,
             region: params.region,
             look_at: now.plus(promise.quiet / 2),
-            look_until: now.plus(JANITOR),
+            look_until: now.plus(self.ports.limits.look_after),
         })
     }
 }

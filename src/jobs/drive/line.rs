@@ -7,7 +7,7 @@ use super::{BUSY_RETRY, Driver, Next};
 use crate::cloud::{CallContext, CallError, Credential, Provider};
 use crate::jobs::Error;
 use crate::jobs::machine::{self, Ending};
-use crate::jobs::ports::{Applied, Ask, Change, Leased, NoLease, Place};
+use crate::jobs::ports::{Applied, Ask, Change, Clock, Leased, NoLease, Place, within};
 use crate::jobs::steps::step_of;
 use crate::model::{
     AttemptOutcome, AttemptUid, ErrorClass, JobParams, JobState, Micros, RegionId, ServerId, WatchUid,
@@ -16,7 +16,6 @@ use crate::ops::failpoint::hit;
 use crate::store::provisioning::job::{Attempt, History, Job};
 use crate::store::provisioning::server::ServerRow;
 use crate::store::provisioning::watch::Watch;
-use crate::supervision::limited;
 
 /// How long a job waits for the key manager before it asks again.
 const KEYS_RETRY: Duration = Duration::from_secs(1);
@@ -27,6 +26,7 @@ pub(super) struct Line {
     pub(super) provider: Arc<dyn Provider>,
     pub(super) lease: Leased,
     pub(super) limit: Duration,
+    clock: Arc<dyn Clock>,
 }
 
 impl Line {
@@ -45,7 +45,7 @@ impl Line {
         &self,
         call: impl Future<Output = Result<T, CallError>>,
     ) -> Result<T, CallError> {
-        match limited(self.limit, call).await {
+        match within(&*self.clock, self.limit, call).await {
             Ok(answer) => answer,
             Err(late) => Err(CallError::unknown(late.to_string())),
         }
@@ -56,6 +56,7 @@ impl Driver<'_> {
     pub(super) async fn place(&self, job: &Job) -> Result<(Place, Arc<dyn Provider>), Error> {
         let region = match &job.params {
             JobParams::LaunchServer(params) => Some(params.region),
+            JobParams::TakeBack(params) => Some(params.region),
             other => match other.server() {
                 Some(id) => Some(RegionId(self.server(job, id).await?.region)),
                 None => None,
@@ -91,11 +92,12 @@ impl Driver<'_> {
             purpose: purpose.to_owned(),
         };
         // A lease that comes too late is dropped and wiped; nothing is used up by asking again.
-        let leased = limited(self.ports.call_limit, self.ports.keys.lease(ask)).await;
+        let clock = Arc::clone(&self.ports.clock);
+        let leased = within(&*clock, self.ports.call_limit, self.ports.keys.lease(ask)).await;
         match leased.unwrap_or_else(|late| Err(NoLease::Later(late.to_string()))) {
             Ok(lease) => {
                 let limit = self.ports.call_limit.min(provider.capabilities().t_call);
-                Ok(Ok(Line { place, provider, lease, limit }))
+                Ok(Ok(Line { place, provider, lease, limit, clock }))
             }
             Err(NoLease::Later(cause)) => {
                 let why = format!("waiting for the key manager: {cause}");

@@ -22,7 +22,7 @@ use super::Error;
 use super::machine::{self, Ending, Facts, Plan, Promise, plan};
 use super::ports::{Applied, Change, Ports};
 use super::steps::{Effect, step_of};
-use crate::model::{AttemptOutcome, AttemptUid, Epoch, ErrorClass, JobState, JobUid, Micros};
+use crate::model::{AttemptOutcome, AttemptUid, ErrorClass, JobState, JobUid, Micros};
 use crate::mq::Nudge;
 use crate::ops::failpoint::hit;
 use crate::store;
@@ -48,7 +48,7 @@ enum Next {
 }
 
 /// Runs a job until it needs no actor. What is known of it is planned from first, instead of its rows.
-pub(super) async fn drive(
+pub(crate) async fn drive(
     ports: &Ports,
     (uid, known): (JobUid, Option<History>),
     wake: &Notify,
@@ -67,8 +67,10 @@ pub(super) async fn drive(
             Next::Release => return Ok(()),
             Next::Pause(pause) => {
                 tokio::select! {
-                    () = ports.clock.sleep(pause) => {}
+                    // In this order, so that the same news and times always lead to the same moves.
+                    biased;
                     () = wake.notified() => {}
+                    () = ports.clock.sleep(pause) => {}
                 }
             }
         }
@@ -163,13 +165,14 @@ impl Driver<'_> {
         let Plan::Claim(to) = first else { return self.carry_out(&history, first, promise).await };
         let claim = Claim {
             seen: Fence { job: self.uid, epoch: history.job.epoch },
+            next: history.job.epoch.after(self.ports.generation),
             from: history.job.state,
             to,
             boot: self.ports.boot,
             crashes: machine::crashes_after_claim(&history.job, &self.ports.limits),
         };
         history.job.owner = Some(self.ports.boot);
-        history.job.epoch = Epoch(history.job.epoch.0 + 1);
+        history.job.epoch = claim.next;
         history.job.state = to;
         history.job.crashes = claim.crashes;
         self.claim(&history, claim, promise).await
@@ -205,19 +208,23 @@ impl Driver<'_> {
     /// Applies a claim. Whatever came of it is in the rows now, so the hint that led here has done its work.
     async fn claimed(&self, claim: Claim, open: Option<Attempt>) -> Result<Applied, Error> {
         let applied = self.apply(Change::Claim { claim, open: open.map(Box::new) }).await?;
-        self.ports.queue.settle(Nudge::Job(claim.seen.job));
+        self.ports.queue.claimed(claim.seen.job, claim.seen.epoch);
         Ok(applied)
     }
 
     fn plan(&self, history: &History, promise: Option<Promise>) -> Plan {
-        plan(&Facts {
+        let facts = Facts {
             history,
             now: self.ports.clock.now(),
             boot: self.ports.boot,
             promise,
             limits: &self.ports.limits,
             since: self.since,
-        })
+        };
+        let planned = plan(&facts);
+        #[cfg(test)]
+        crate::jobs::recorded::note(&facts, &planned);
+        planned
     }
 
     async fn promise(&self, history: &History) -> Result<Option<Promise>, Error> {
@@ -263,12 +270,10 @@ impl Driver<'_> {
             Plan::Withdraw { command, unsent, sent, until } => {
                 let sent = match sent {
                     Some(ending) => Sent::End(Box::new(self.end(history, promise, ending))),
-                    None => {
-                        Sent::Park(waiting(until, machine::CANCEL_SENT, command::SENT_ALREADY.to_owned()))
-                    }
+                    None => Sent::Park(waiting(until, machine::CANCEL_SENT, command::CALLED_OFF.to_owned())),
                 };
                 let unsent = Box::new(self.end(history, promise, unsent));
-                self.released(Change::Withdraw { command, unsent, sent: Box::new(sent) }).await
+                self.withdraw(Change::Withdraw { command, unsent, sent: Box::new(sent) }).await
             }
             Plan::Wait { until, code, why } => {
                 let pause = until.since(self.ports.clock.now());

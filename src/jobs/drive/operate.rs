@@ -6,10 +6,20 @@ use crate::cloud::CallError;
 use crate::jobs::Error;
 use crate::jobs::ports::Change;
 use crate::jobs::steps::Operation;
-use crate::model::AttemptUid;
+use crate::model::{AttemptUid, JobParams, ServerId};
 use crate::ops::failpoint::hit;
 use crate::store::provisioning::job::{History, Job};
 use crate::store::provisioning::transition::Then;
+
+/// What is moved.
+pub(super) struct Target {
+    /// Its row, which other jobs are kept off by; none where it has none.
+    pub(super) server: Option<ServerId>,
+    /// The provider's id.
+    pub(super) resource: String,
+    /// The job that works on it.
+    pub(super) busy_by: Option<String>,
+}
 
 impl Driver<'_> {
     pub(super) async fn operate(
@@ -19,14 +29,13 @@ impl Driver<'_> {
         operation: Operation,
     ) -> Result<Next, Error> {
         let job = &history.job;
-        let Some(id) = job.params.server() else { return Ok(Next::Release) };
-        let row = self.server(job, id).await?;
+        let Some(target) = self.target(job).await? else { return Ok(Next::Release) };
         let own = job.uid.to_string();
-        if row.busy_by.as_ref().is_some_and(|other| *other != own) {
+        if target.busy_by.as_ref().is_some_and(|other| *other != own) {
             return self.busy(job).await;
         }
         let mut attempt = self.attempt(job, n, String::new());
-        attempt.evidence.clone_from(&row.provider_id);
+        attempt.evidence.clone_from(&target.resource);
         let line = match self.line(history, attempt.uid, &attempt.step).await? {
             Ok(line) => line,
             Err(next) => return Ok(next),
@@ -35,16 +44,26 @@ impl Driver<'_> {
         let change = Change::Open {
             attempt: Box::new(attempt.clone()),
             state: job.state,
-            server: Some(id),
+            server: target.server,
             agent: None,
         };
         if let Some(next) = self.open(job, change).await? {
             return Ok(next);
         }
         hit("call.before");
-        let answer = call(&line, operation, &row.provider_id).await;
+        let answer = call(&line, operation, &target.resource).await;
         hit("call.after");
-        self.operated(job, attempt.uid, &row.provider_id, answer).await
+        self.operated(job, attempt.uid, &target.resource, answer).await
+    }
+
+    /// What a job moves: a server of ours, or one that only a cloud knows.
+    pub(super) async fn target(&self, job: &Job) -> Result<Option<Target>, Error> {
+        if let JobParams::TakeBack(params) = &job.params {
+            return Ok(Some(Target { server: None, resource: params.resource.clone(), busy_by: None }));
+        }
+        let Some(id) = job.params.server() else { return Ok(None) };
+        let row = self.server(job, id).await?;
+        Ok(Some(Target { server: Some(id), resource: row.provider_id, busy_by: row.busy_by }))
     }
 
     /// Waits for its turn on a server.

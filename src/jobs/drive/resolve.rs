@@ -138,22 +138,21 @@ impl Driver<'_> {
         ((resend, quiet), operation): (Again, Operation),
     ) -> Result<Next, Error> {
         let job = &history.job;
-        let Some(id) = job.params.server() else { return Ok(Next::Release) };
-        let row = self.server(job, id).await?;
+        let Some(target) = self.target(job).await? else { return Ok(Next::Release) };
         let line = match self.line(history, open.uid, "look").await? {
             Ok(line) => line,
             Err(next) => return Ok(next),
         };
-        let seen = match line.bounded(line.provider.machine(&line.context(), &row.provider_id)).await {
+        let seen = match line.bounded(line.provider.machine(&line.context(), &target.resource)).await {
             Ok(seen) => seen,
             Err(error) => return self.not_seen(job, &error).await,
         };
         let there = seen.map_or(ServerStatus::Terminated, |machine| machine.state);
         if there == operation.proof() {
-            return self.operated(job, open.uid, &row.provider_id, Ok(())).await;
+            return self.operated(job, open.uid, &target.resource, Ok(())).await;
         }
         if !resend {
-            let text = format!("looked at {} after it could no longer land: {there}", row.provider_id);
+            let text = format!("looked at {} after it could no longer land: {there}", target.resource);
             let close = Close { outcome: AttemptOutcome::Void, ..closed(job, open.uid, &text, Then::Go) };
             return self.moved(Change::Close(Box::new(close))).await;
         }
@@ -161,11 +160,11 @@ impl Driver<'_> {
             return Ok(next);
         }
         hit("resend.before");
-        let answer = call(&line, operation, &row.provider_id).await;
+        let answer = call(&line, operation, &target.resource).await;
         hit("resend.after");
         match answer {
             Err(error) if error.is_definite() => self.resend_refused(job, open, (&error, quiet)).await,
-            answer => self.operated(job, open.uid, &row.provider_id, answer).await,
+            answer => self.operated(job, open.uid, &target.resource, answer).await,
         }
     }
 }

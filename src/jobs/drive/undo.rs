@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use super::line::Line;
 use super::{Driver, Next, closed, fence};
 use crate::cloud::CallError;
 use crate::jobs::Error;
 use crate::jobs::machine::{self, Promise};
 use crate::jobs::ports::Change;
 use crate::jobs::steps::UNDO;
-use crate::model::{AttemptOutcome, AttemptUid, ErrorClass, ServerStatus};
+use crate::model::{AttemptOutcome, AttemptUid, ErrorClass, Micros, ServerStatus};
 use crate::ops::failpoint::{Fault, hit, sabotaged};
 use crate::store::provisioning::job::{Attempt, History, Job};
 use crate::store::provisioning::server::Seen;
@@ -48,13 +49,18 @@ impl Driver<'_> {
             Ok(line) => line,
             Err(next) => return Ok(next),
         };
+        let asked = self.ports.clock.now();
         let seen = match line.bounded(line.provider.machine(&line.context(), &resource)).await {
             Ok(seen) => seen,
             Err(error) => return self.not_seen(job, &error).await,
         };
         let sent = history.attempts.iter().any(|a| a.step == UNDO && a.outcome == AttemptOutcome::Ok);
         match seen.map(|machine| machine.state) {
-            None | Some(ServerStatus::Terminated) => return self.gone(history, promise).await,
+            Some(ServerStatus::Terminated) => return self.gone(history, promise).await,
+            None if sent || !may_be_hidden(history, &line, asked) => {
+                return self.gone(history, promise).await;
+            }
+            None => return Ok(Next::Pause(UNDO_LOOK)),
             Some(ServerStatus::Stopping) if sent => return Ok(Next::Pause(UNDO_LOOK)),
             Some(_) => {}
         }
@@ -67,7 +73,7 @@ impl Driver<'_> {
         hit("undo-call.before");
         let answer = line.bounded(line.provider.terminate(&line.context(), &resource)).await;
         hit("undo-call.after");
-        self.undone(job, attempt.uid, answer).await
+        self.undone(job, attempt.uid, believed(history, &line, (asked, answer))).await
     }
 
     pub(super) async fn undo_again(&mut self, history: &History, open: &Attempt) -> Result<Next, Error> {
@@ -80,13 +86,14 @@ impl Driver<'_> {
         if let Some(next) = self.may_resend(job).await? {
             return Ok(next);
         }
+        let asked = self.ports.clock.now();
         hit("resend.before");
         let answer = line.bounded(line.provider.terminate(&line.context(), resource)).await;
         hit("resend.after");
-        self.undone(job, open.uid, answer).await
+        self.undone(job, open.uid, believed(history, &line, (asked, answer))).await
     }
 
-    pub(super) async fn undone(
+    async fn undone(
         &mut self,
         job: &Job,
         attempt: AttemptUid,
@@ -118,5 +125,27 @@ impl Driver<'_> {
             public_ip: None,
         });
         self.released(Change::End(Box::new(end))).await
+    }
+}
+
+/// Whether the cloud may not have shown yet what the job made when it was asked: that it was absent proves nothing then.
+fn may_be_hidden(history: &History, line: &Line, asked: Micros) -> bool {
+    let made = history.attempts.iter().filter(|a| a.step != UNDO && a.outcome == AttemptOutcome::Ok);
+    let made = made.filter_map(|a| a.closed_at).max().unwrap_or(history.job.created_at);
+    asked <= made.plus(line.provider.capabilities().t_vis)
+}
+
+/// An answer that there is no such server, from a cloud that may not show it yet, is no answer.
+fn believed(
+    history: &History,
+    line: &Line,
+    (asked, answer): (Micros, Result<(), CallError>),
+) -> Result<(), CallError> {
+    match answer {
+        Err(error) if error.class() == ErrorClass::NotFound && may_be_hidden(history, line, asked) => {
+            let text = format!("too early to believe it: {error}");
+            Err(CallError::refused(ErrorClass::Transient, "NotShownYet", text))
+        }
+        other => other,
     }
 }

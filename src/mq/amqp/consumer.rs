@@ -22,8 +22,8 @@ use tokio::sync::{Mutex, mpsc, watch};
 use super::House;
 use super::link::{Wire, declare_node, text, within};
 use super::outlet::{Fate, Outlet, Trouble, properties_of};
-use crate::model::Micros;
-use crate::mq::{Content, Envelope, LARGEST, Line, Nudge, Refused, Said, decode};
+use crate::model::{Epoch, Micros};
+use crate::mq::{Content, Envelope, LARGEST, Line, Nudge, Refused, Said, decode_dated};
 use crate::supervision::{Life, Supervised};
 
 /// How often readers and deliveries are looked at.
@@ -238,12 +238,18 @@ impl Session {
                 Self::answer(&delivery.acker, Verb::Requeue).await;
             }
             Ok(Err(refused)) => self.bury(delivery, refused.to_string()),
-            Ok(Ok(Content::Canary)) => {
+            Ok(Ok((Content::Canary, _))) => {
                 self.seen.at.store(Micros::wall().0, Ordering::Relaxed);
                 Self::answer(&delivery.acker, Verb::Ack).await;
             }
-            Ok(Ok(Content::Nudge(nudge))) => self.hint(nudge, delivery.acker),
-            Ok(Ok(Content::Verdict(said))) => self.hear(*said, delivery.acker),
+            Ok(Ok((Content::Nudge(nudge), written))) => {
+                if self.spec.house.pending.is_overtaken(nudge, written) {
+                    self.count("overtaken");
+                    return Self::answer(&delivery.acker, Verb::Ack).await;
+                }
+                self.hint(nudge, delivery.acker);
+            }
+            Ok(Ok((Content::Verdict(said), _))) => self.hear(*said, delivery.acker),
         }
     }
 
@@ -305,18 +311,18 @@ impl Session {
 }
 
 /// What a message of this queue asks for.
-fn understood(line: Line, data: &[u8]) -> Result<Content, Refused> {
+fn understood(line: Line, data: &[u8]) -> Result<(Content, Option<Epoch>), Refused> {
     #[cfg(test)]
     if data.starts_with(super::tests::POISON) {
         panic!("a poison message");
     }
-    let content = decode(data)?;
+    let (content, written) = decode_dated(data)?;
     let fits = match &content {
         Content::Canary => true,
         Content::Nudge(nudge) => Line::of(*nudge) == line,
         Content::Verdict(_) => line == Line::Verdicts,
     };
-    if fits { Ok(content) } else { Err(Refused::Misplaced(line.as_str())) }
+    if fits { Ok((content, written)) } else { Err(Refused::Misplaced(line.as_str())) }
 }
 
 fn caught<T>(work: impl FnOnce() -> T) -> Result<T, ()> {

@@ -5,6 +5,8 @@
 
 mod address;
 mod consumer;
+mod forget;
+mod gauge;
 mod link;
 mod outlet;
 mod readers;
@@ -20,10 +22,12 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
 
 pub use address::Address;
+pub(super) use forget::forget;
+pub use gauge::Gauge;
 
 use super::{Announce, Line, Names, Nudge, Parts, Queue, Topic};
 use crate::config::{self, ms};
-use crate::model::Micros;
+use crate::model::{Epoch, JobUid, Micros};
 use crate::store::provisioning::outbox;
 use crate::supervision::{Limits, Mailbox, Options};
 use consumer::Consumer;
@@ -159,6 +163,10 @@ impl Queue for Amqp {
 
     fn settle(&self, nudge: Nudge) {
         self.house.pending.settle(nudge);
+    }
+
+    fn claimed(&self, job: JobUid, epoch: Epoch) {
+        self.house.pending.claimed(job, epoch);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Who reads in this process, and which deliveries wait until what they ask for is committed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use lapin::Acker;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use crate::model::{Epoch, JobUid};
 use crate::mq::{Line, Nudge, Topic};
 
 /// Hints that may wait for one reader. The prefetch bounds those of the broker far below it.
@@ -68,7 +69,38 @@ impl Readers {
 /// Deliveries that wait to be settled, by queue. What is held for a connection that went is forgotten with it: the
 /// broker delivers it again.
 #[derive(Default)]
-pub(super) struct Pending(Mutex<HashMap<Line, Slot>>);
+pub(super) struct Pending {
+    lines: Mutex<HashMap<Line, Slot>>,
+    claims: Mutex<Claims>,
+}
+
+/// Claims of this process that are remembered: a hint is on its way for moments, and one that is forgotten costs a look.
+const CLAIMS: usize = 16_384;
+
+/// Jobs claimed here lately, with the epoch each claim saw.
+#[derive(Default)]
+struct Claims {
+    seen: HashMap<JobUid, Epoch>,
+    /// The oldest first.
+    order: VecDeque<JobUid>,
+}
+
+impl Claims {
+    fn remember(&mut self, job: JobUid, epoch: Epoch) {
+        match self.seen.get_mut(&job) {
+            Some(seen) => *seen = epoch.max(*seen),
+            None => {
+                self.seen.insert(job, epoch);
+                self.order.push_back(job);
+            }
+        }
+        if self.order.len() > CLAIMS
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.seen.remove(&oldest);
+        }
+    }
+}
 
 struct Slot {
     held: HashMap<Nudge, Vec<(Acker, Instant)>>,
@@ -87,6 +119,19 @@ impl Pending {
         if let Some(slot) = self.lock().get_mut(&line) {
             slot.held.entry(nudge).or_default().push((acker, Instant::now()));
         }
+    }
+
+    /// Notes a committed claim, and settles the hints that led to it.
+    pub(super) fn claimed(&self, job: JobUid, epoch: Epoch) {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner).remember(job, epoch);
+        self.settle(Nudge::Job(job));
+    }
+
+    /// Whether a hint about a job, written at this epoch, led to a claim that is committed already.
+    pub(super) fn is_overtaken(&self, nudge: Nudge, written: Option<Epoch>) -> bool {
+        let (Nudge::Job(job), Some(written)) = (nudge, written) else { return false };
+        let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        claims.seen.get(&job).is_some_and(|seen| written <= *seen)
     }
 
     pub(super) fn settle(&self, nudge: Nudge) {
@@ -122,6 +167,33 @@ impl Pending {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Line, Slot>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CLAIMS, Pending};
+    use crate::model::{Epoch, JobUid};
+    use crate::mq::Nudge;
+
+    #[test]
+    fn a_hint_is_overtaken_by_a_claim_that_saw_its_epoch_or_a_later_one() {
+        let (pending, job) = (Pending::default(), JobUid::random());
+        let hint = Nudge::Job(job);
+        assert!(!pending.is_overtaken(hint, Some(Epoch(0))), "nothing was claimed");
+        pending.claimed(job, Epoch(0));
+        assert!(pending.is_overtaken(hint, Some(Epoch(0))));
+        assert!(!pending.is_overtaken(hint, Some(Epoch(1))), "written after the claim: a verdict");
+        assert!(!pending.is_overtaken(hint, None), "nobody knows when it was written");
+        assert!(
+            !pending.is_overtaken(Nudge::Cancel(job), Some(Epoch(0))),
+            "a cancel asks for something else"
+        );
+        pending.claimed(job, Epoch(3));
+        pending.claimed(job, Epoch(2));
+        assert!(pending.is_overtaken(hint, Some(Epoch(3))));
+        (0..CLAIMS).for_each(|_| pending.claimed(JobUid::random(), Epoch(0)));
+        assert!(!pending.is_overtaken(hint, Some(Epoch(0))), "the oldest is forgotten");
     }
 }

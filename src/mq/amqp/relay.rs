@@ -73,17 +73,21 @@ async fn relay(house: Arc<House>) {
     let mut wires = house.publish.subscribe();
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut after = i64::MIN;
     loop {
         tokio::select! {
             () = house.wake.notified() => {}
-            _ = look.tick() => {}
-            _ = wires.changed() => {}
+            // What stayed behind, or was written by others.
+            _ = look.tick() => after = i64::MIN,
+            _ = wires.changed() => after = i64::MIN,
         }
-        match pass(&house, &mut outlet).await {
-            Ok(()) | Err(Stop::Trouble(Trouble::Away | Trouble::Blocked)) => {}
+        match pass(&house, &mut outlet, &mut after).await {
+            Ok(()) => continue,
+            Err(Stop::Trouble(Trouble::Away | Trouble::Blocked)) => {}
             Err(Stop::Trouble(Trouble::Cut(why))) => log::info!("messages stay in the outbox: {why}"),
             Err(Stop::Store(error)) => log::warn!("the outbox cannot be read, it is tried again: {error}"),
         }
+        after = i64::MIN;
     }
 }
 
@@ -93,17 +97,18 @@ enum Stop {
     Store(store::Error),
 }
 
-/// Once through the whole outbox. What a queue does not take stays behind and delays nothing after it.
-async fn pass(house: &House, outlet: &mut Outlet) -> Result<(), Stop> {
-    let mut after = i64::MIN;
+/// Through the outbox to its end, from behind an id on. What a queue does not take stays behind and delays nothing after
+/// it. A server takes its time to forget what was deleted, so a pass that was woken does not look there again: its own
+/// ids rise in the order of their commits.
+async fn pass(house: &House, outlet: &mut Outlet, after: &mut i64) -> Result<(), Stop> {
     loop {
         let (wire, channel) = outlet.channel().await.map_err(Stop::Trouble)?;
-        let limit = i64::try_from(PAGE).unwrap_or(i64::MAX);
-        let read = house.parts.store.read(move |c| outbox::page(c, after, limit));
+        let (from, limit) = (*after, i64::try_from(PAGE).unwrap_or(i64::MAX));
+        let read = house.parts.store.read(move |c| outbox::page(c, from, limit));
         let mut rows = read.await.map_err(Stop::Store)?;
         let full = rows.len() == PAGE;
         let Some(last) = rows.last() else { return Ok(()) };
-        after = last.id;
+        *after = last.id;
         let now = Micros::wall();
         rows.retain(|row| is_ours(row, house.tag, now));
         if !rows.is_empty() {

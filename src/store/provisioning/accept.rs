@@ -10,7 +10,7 @@ use crate::model::{
     AccountId, CustomerId, JobId, JobParams, JobState, JobUid, Micros, ServerId, Uid, UserId,
 };
 use crate::ops::failpoint::{Fault, sabotaged};
-use crate::store::AnyConnection;
+use crate::store::{AnyConnection, Prepared};
 
 /// Who asks, and what makes the request unique.
 #[derive(Clone, Debug)]
@@ -91,7 +91,7 @@ pub fn enter(connection: &mut AnyConnection, entry: &Entry, answer: &Answer) -> 
         idem::created_id.eq(answer.created),
         idem::made_at.eq(now.0),
     );
-    if super::insert_new(diesel::insert_into(idem::table).values(row).execute(connection))? {
+    if super::insert_new(Prepared(diesel::insert_into(idem::table).values(row)).execute(connection))? {
         return Ok(Entered::Fresh);
     }
     let earlier = earlier(connection, entry, key)?.unwrap_or(Entered::Conflict);
@@ -110,7 +110,7 @@ fn first_seen(connection: &mut AnyConnection, entry: &Entry, value: &str, now: M
         replay::request.eq(&request),
         replay::made_at.eq(now.0),
     );
-    if super::insert_new(diesel::insert_into(replay::table).values(row).execute(connection))? {
+    if super::insert_new(Prepared(diesel::insert_into(replay::table).values(row)).execute(connection))? {
         return Ok(true);
     }
     let first: Option<String> = replay::table
@@ -216,7 +216,8 @@ fn store(connection: &mut AnyConnection, submit: &Submit) -> QueryResult<JobRow>
 
 /// Stores the row of a job, once.
 pub(super) fn insert(connection: &mut AnyConnection, uid: JobUid, row: JobRow) -> QueryResult<JobRow> {
-    let Err(error) = diesel::insert_into(job::table).values(&row).execute(connection) else { return Ok(row) };
+    let new = Prepared(diesel::insert_into(job::table).values(&row));
+    let Err(error) = new.execute(connection) else { return Ok(row) };
     // A hit on the own uid means the item was stored before its answer was lost; a hit on the number alone would be
     // another's job, and nothing of this one may stay.
     match super::job::by_uid(connection, uid)? {
@@ -275,12 +276,21 @@ pub fn row_of(submit: &Submit, now: Micros) -> QueryResult<JobRow> {
     })
 }
 
-/// Forgets replay records and idempotency records made before these points.
+/// Records of a kind that one write forgets, but for those of the same moment: others wait behind it.
+const FORGOTTEN: i64 = 1000;
+
+/// Forgets replay records and idempotency records made before these points, the oldest first and not many at once; how
+/// many. As long as it was some, there may be more.
 ///
 /// # Errors
 /// What the database reports.
 pub fn forget(connection: &mut AnyConnection, replays: Micros, keys: Micros) -> QueryResult<usize> {
-    let replays = diesel::delete(replay::table.filter(replay::made_at.lt(replays.0))).execute(connection)?;
-    let keys = diesel::delete(idem::table.filter(idem::made_at.lt(keys.0))).execute(connection)?;
-    Ok(replays + keys)
+    let old = replay::table.filter(replay::made_at.lt(replays.0)).order(replay::made_at.asc());
+    let last: Option<i64> = old.select(replay::made_at).offset(FORGOTTEN).first(connection).optional()?;
+    let end = last.map_or(replays.0, |last| last + 1);
+    let forgotten = diesel::delete(replay::table.filter(replay::made_at.lt(end))).execute(connection)?;
+    let old = idem::table.filter(idem::made_at.lt(keys.0)).order(idem::made_at.asc());
+    let last: Option<i64> = old.select(idem::made_at).offset(FORGOTTEN).first(connection).optional()?;
+    let end = last.map_or(keys.0, |last| last + 1);
+    Ok(forgotten + diesel::delete(idem::table.filter(idem::made_at.lt(end))).execute(connection)?)
 }

@@ -6,7 +6,7 @@ use super::insert_new;
 use super::job::{Evidence, EvidenceRow};
 use super::schema::{agent, evidence, guest_command, node, output, server};
 use crate::model::{AgentId, AttemptUid, CustomerId, Epoch, JobUid, Micros, ServerId};
-use crate::store::AnyConnection;
+use crate::store::{AnyConnection, Prepared};
 
 /// Words of `agent.state`.
 pub mod state {
@@ -311,6 +311,7 @@ pub struct CommandRow {
     pub sent_at: Option<i64>,
     pub done_at: Option<i64>,
     pub result: Option<String>,
+    pub cancel_epoch: Option<i64>,
 }
 
 /// A command for a guest.
@@ -359,12 +360,45 @@ pub fn insert_command(connection: &mut AnyConnection, new: &NewCommand) -> Query
         sent_at: None,
         done_at: None,
         result: None,
+        cancel_epoch: None,
     };
-    insert_new(diesel::insert_into(guest_command::table).values(&row).execute(connection))
+    insert_new(Prepared(diesel::insert_into(guest_command::table).values(&row)).execute(connection))
 }
 
-/// Commands of a server without a result, in the order they were given: those waiting to be sent first time and
-/// those sent before whose answer never came (the guest's journal answers a repeat).
+/// Asks for the end of a command that was sent, by a fact in its row.
+///
+/// Whoever holds the session with its guest carries it out. The epoch is that of the job's owner; a later owner's wish
+/// replaces an earlier one's.
+///
+/// # Errors
+/// What the database reports.
+pub fn call_off(connection: &mut AnyConnection, id: &str, epoch: Epoch) -> QueryResult<bool> {
+    let older =
+        guest_command::cancel_epoch.is_null().or(guest_command::cancel_epoch.assume_not_null().lt(epoch.0));
+    let sent = guest_command::id.eq(id).and(guest_command::state.eq(command::SENT));
+    let rows = diesel::update(guest_command::table.filter(sent.and(older)))
+        .set(guest_command::cancel_epoch.eq(Some(epoch.0)))
+        .execute(connection)?;
+    Ok(rows == 1)
+}
+
+/// Commands of a server whose end was asked for and which have not been answered.
+///
+/// # Errors
+/// What the database reports.
+pub fn called_off(connection: &mut AnyConnection, id: ServerId) -> QueryResult<Vec<CommandRow>> {
+    guest_command::table
+        .filter(guest_command::server.eq(id.0).and(guest_command::state.eq(command::SENT)))
+        .filter(guest_command::cancel_epoch.is_not_null())
+        .order(guest_command::seq.asc())
+        .select(CommandRow::as_select())
+        .load(connection)
+}
+
+/// Commands of a server that are to be sent, in the order they were given.
+///
+/// Those waiting to be sent first time, and those sent before whose answer never came (the guest's journal answers a
+/// repeat). Those whose end was asked for are not sent any more.
 ///
 /// # Errors
 /// What the database reports.
@@ -376,10 +410,26 @@ pub fn open_commands(
     guest_command::table
         .filter(guest_command::server.eq(id.0))
         .filter(guest_command::state.eq_any([command::WAITING, command::SENT]))
+        .filter(guest_command::cancel_epoch.is_null())
         .order(guest_command::seq.asc())
         .limit(limit)
         .select(CommandRow::as_select())
         .load(connection)
+}
+
+/// How many of these servers have a command that was given before this time and not sent yet.
+///
+/// # Errors
+/// What the database reports.
+pub fn kept_waiting(connection: &mut AnyConnection, servers: &[i64], before: Micros) -> QueryResult<i64> {
+    guest_command::table
+        .filter(guest_command::server.eq_any(servers))
+        .filter(guest_command::state.eq(command::WAITING))
+        .filter(guest_command::made_at.lt(before.0))
+        .select(guest_command::server)
+        .distinct()
+        .load::<i64>(connection)
+        .map(|found| i64::try_from(found.len()).unwrap_or(i64::MAX))
 }
 
 /// One command.
@@ -402,7 +452,7 @@ pub fn commands_of(connection: &mut AnyConnection, job: JobUid) -> QueryResult<V
         .load(connection)
 }
 
-/// Marks a command as sent, before it is: false when it expired or has its result, and must not be sent.
+/// Marks a command as sent, before it is: false when it expired, has its result or was called off, and must not be sent.
 ///
 /// # Errors
 /// What the database reports.
@@ -420,8 +470,9 @@ pub fn mark_sent(connection: &mut AnyConnection, id: &str) -> QueryResult<bool> 
     if rows == 1 {
         return Ok(true);
     }
-    let again =
-        guest_command::table.filter(guest_command::id.eq(id).and(guest_command::state.eq(command::SENT)));
+    let again = guest_command::table
+        .filter(guest_command::id.eq(id).and(guest_command::state.eq(command::SENT)))
+        .filter(guest_command::cancel_epoch.is_null());
     diesel::select(diesel::dsl::exists(again)).get_result(connection)
 }
 
@@ -446,7 +497,7 @@ pub fn expire(connection: &mut AnyConnection, id: &str) -> QueryResult<bool> {
 pub fn finish(connection: &mut AnyConnection, id: &str, result: &str, seen: &Evidence) -> QueryResult<bool> {
     let now = connection.now()?.0;
     let new = EvidenceRow { made_at: now, ..EvidenceRow::from(seen) };
-    let first = insert_new(diesel::insert_into(evidence::table).values(&new).execute(connection))?;
+    let first = insert_new(Prepared(diesel::insert_into(evidence::table).values(&new)).execute(connection))?;
     let open =
         guest_command::table.filter(guest_command::id.eq(id).and(guest_command::state.ne(command::DONE)));
     diesel::update(open)
@@ -465,7 +516,7 @@ pub fn finish(connection: &mut AnyConnection, id: &str, result: &str, seen: &Evi
 /// What the database reports.
 pub fn note(connection: &mut AnyConnection, seen: &Evidence) -> QueryResult<bool> {
     let new = EvidenceRow { made_at: connection.now()?.0, ..EvidenceRow::from(seen) };
-    insert_new(diesel::insert_into(evidence::table).values(&new).execute(connection))
+    insert_new(Prepared(diesel::insert_into(evidence::table).values(&new)).execute(connection))
 }
 
 /// Stores a piece of output at its offset; a repeat of the same offset changes nothing.
@@ -481,7 +532,7 @@ pub fn append_output(
 ) -> QueryResult<bool> {
     let row =
         (output::command.eq(id), output::stream.eq(stream), output::start.eq(start), output::data.eq(data));
-    insert_new(diesel::insert_into(output::table).values(row).execute(connection))
+    insert_new(Prepared(diesel::insert_into(output::table).values(row)).execute(connection))
 }
 
 /// Pieces of output that reach beyond an offset, in order, at most `limit` pieces.

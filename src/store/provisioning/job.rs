@@ -1,5 +1,7 @@
 //! Jobs, attempts and evidence as rows and as typed values.
 
+use std::collections::HashMap;
+
 use diesel::prelude::*;
 
 use super::schema::{attempt, evidence, job};
@@ -7,7 +9,7 @@ use crate::model::{
     AccountId, AttemptOutcome, AttemptUid, Boot, CustomerId, Epoch, ErrorClass, JobId, JobParams, JobState,
     JobUid, Micros, ServerId, UserId, Verdict,
 };
-use crate::store::{AnyConnection, Error};
+use crate::store::{AnyConnection, Error, Later, Prepared};
 
 /// A row of `job`, as the database holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable, Insertable)]
@@ -50,6 +52,7 @@ pub struct JobRow {
 
 /// A job.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))]
 pub struct Job {
     /// Its name for ever.
     pub uid: JobUid,
@@ -185,8 +188,27 @@ pub(super) struct AttemptRow {
     pub(super) version: i64,
 }
 
+/// Attempts whose guards came before, written with those of other items.
+#[derive(Default)]
+pub(super) struct NewAttempts(pub(super) Vec<AttemptRow>);
+
+impl Later for NewAttempts {
+    const ORDER: u8 = 1;
+
+    fn write(self, connection: &mut AnyConnection) -> QueryResult<()> {
+        if super::insert_together!(connection, attempt::table, &self.0)? {
+            return Ok(());
+        }
+        self.0.iter().try_for_each(|row| {
+            let new = Prepared(diesel::insert_into(attempt::table).values(row));
+            super::insert_new(new.execute(connection)).map(drop)
+        })
+    }
+}
+
 /// One call sent, written before it is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))]
 pub struct Attempt {
     /// Its name.
     pub uid: AttemptUid,
@@ -298,6 +320,7 @@ pub(super) struct EvidenceRow {
 
 /// What somebody saw. Insert only, accepted from anyone, never tested against an epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))]
 pub struct Evidence {
     /// The attempt or watch it is about.
     pub subject: String,
@@ -351,6 +374,7 @@ impl TryFrom<EvidenceRow> for Evidence {
 
 /// Everything about one job that a decision may need.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))]
 pub struct History {
     /// The job.
     pub job: Job,
@@ -454,6 +478,37 @@ pub fn history(connection: &mut AnyConnection, uid: JobUid) -> QueryResult<Optio
         .load(connection)?;
     let watches = super::watch::of_job(connection, uid)?;
     typed(row, attempts, evidence, watches).map(Some).map_err(super::corrupt)
+}
+
+/// The histories of several jobs, in any order; those that are gone are left out. As many statements as for one.
+///
+/// # Errors
+/// What the database reports.
+pub fn histories(connection: &mut AnyConnection, uids: &[JobUid]) -> QueryResult<Vec<History>> {
+    let names: Vec<String> = uids.iter().map(ToString::to_string).collect();
+    let rows: Vec<JobRow> =
+        job::table.filter(job::uid.eq_any(&names)).select(JobRow::as_select()).load(connection)?;
+    let mut attempts: HashMap<String, Vec<AttemptRow>> = HashMap::new();
+    let found = attempt::table.filter(attempt::job.eq_any(&names));
+    let found = found.order((attempt::started_at.asc(), attempt::n.asc()));
+    for row in found.select(AttemptRow::as_select()).load(connection)? {
+        attempts.entry(row.job.clone()).or_default().push(row);
+    }
+    let mut seen: HashMap<String, Vec<EvidenceRow>> = HashMap::new();
+    let found = evidence::table.filter(evidence::job.eq_any(&names)).order(evidence::made_at.asc());
+    for row in found.select(EvidenceRow::as_select()).load(connection)? {
+        seen.entry(row.job.clone()).or_default().push(row);
+    }
+    let mut watches: HashMap<JobUid, Vec<super::watch::Watch>> = HashMap::new();
+    for watch in super::watch::of_jobs(connection, &names)? {
+        watches.entry(watch.job).or_default().push(watch);
+    }
+    let whole = |row: JobRow| {
+        let (attempts, seen) = (attempts.remove(&row.uid), seen.remove(&row.uid));
+        let watches = row.uid.parse().ok().and_then(|uid: JobUid| watches.remove(&uid));
+        typed(row, attempts.unwrap_or_default(), seen.unwrap_or_default(), watches.unwrap_or_default())
+    };
+    rows.into_iter().map(whole).collect::<Result<_, _>>().map_err(super::corrupt)
 }
 
 fn typed(

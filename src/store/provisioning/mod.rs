@@ -10,11 +10,13 @@ pub mod agent;
 pub mod audit;
 pub mod catalog;
 pub mod figures;
+pub mod generation;
 pub mod group;
 pub mod invariants;
 pub mod job;
 pub mod limit;
 pub mod node;
+pub mod obligation;
 pub mod outbox;
 pub mod pause;
 pub mod plan;
@@ -26,9 +28,11 @@ pub mod seed;
 pub mod sequence;
 pub mod server;
 pub mod session;
+pub mod tag_sweep;
 pub mod transition;
 pub mod view;
 pub mod watch;
+pub mod whole;
 
 use super::Error;
 
@@ -44,6 +48,22 @@ pub(crate) const fn is_duplicate(error: &diesel::result::Error) -> bool {
         diesel::result::Error::DatabaseError(diesel::result::DatabaseErrorKind::UniqueViolation, _)
     )
 }
+
+/// Inserts rows into a table in one statement, where a server keeps it and there are several; whether that was done. It
+/// is not where one of them is there already.
+macro_rules! insert_together {
+    ($connection:expr, $table:path, $rows:expr) => {
+        match $connection {
+            #[cfg(feature = "mysql")]
+            crate::store::AnyConnection::Mysql(server) if $rows.len() > 1 => {
+                let inserted = diesel::insert_into($table).values($rows).execute(server);
+                crate::store::provisioning::insert_new(inserted)
+            }
+            _ => Ok(false),
+        }
+    };
+}
+pub(crate) use insert_together;
 
 /// Inserts a row that may be there already; whether it is new.
 pub(crate) fn insert_new(result: diesel::QueryResult<usize>) -> diesel::QueryResult<bool> {

@@ -8,7 +8,8 @@ use crate::store::AnyConnection;
 
 /// Words of `node.state`.
 pub(super) const ALIVE: &str = "alive";
-pub(super) const DEAD: &str = "dead";
+/// The state of a life that is over.
+pub const DEAD: &str = "dead";
 
 /// A life of a process.
 #[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable, Insertable)]

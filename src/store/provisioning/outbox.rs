@@ -4,7 +4,7 @@ use diesel::prelude::*;
 
 use super::schema::outbox;
 use crate::model::Micros;
-use crate::store::AnyConnection;
+use crate::store::{AnyConnection, Prepared};
 
 /// A message that waits to be published.
 #[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable, Insertable)]
@@ -41,15 +41,25 @@ pub const fn tag_of(id: i64) -> i64 {
     id & LARGEST_TAG
 }
 
-/// Stores a message. An id that another writer took already moves on by one moment.
+/// Stores messages. An id that another writer took already moves on by one moment.
 ///
 /// # Errors
 /// What the database reports.
-pub fn insert(connection: &mut AnyConnection, mut row: OutboxRow) -> QueryResult<i64> {
-    while !super::insert_new(diesel::insert_into(outbox::table).values(&row).execute(connection))? {
+pub fn insert_all(connection: &mut AnyConnection, rows: Vec<OutboxRow>) -> QueryResult<()> {
+    if super::insert_together!(connection, outbox::table, &rows)? {
+        return Ok(());
+    }
+    rows.into_iter().try_for_each(|row| insert(connection, row))
+}
+
+fn insert(connection: &mut AnyConnection, mut row: OutboxRow) -> QueryResult<()> {
+    let mut new = |row: &OutboxRow| {
+        super::insert_new(Prepared(diesel::insert_into(outbox::table).values(row)).execute(connection))
+    };
+    while !new(&row)? {
         row.id = next_id(row.id, Micros(0), tag_of(row.id));
     }
-    Ok(row.id)
+    Ok(())
 }
 
 /// Messages after an id, oldest first.

@@ -635,14 +635,50 @@ diesel::table! {
         account -> BigInt,
         /// Column `region`.
         region -> BigInt,
-        /// Column `expected`.
-        expected -> Nullable<Text>,
+        /// Column `state`.
+        state -> Text,
+        /// Column `owner`.
+        owner -> Nullable<Text>,
         /// Column `look_at`.
         look_at -> BigInt,
         /// Column `look_until`.
         look_until -> BigInt,
+        /// Column `looks`.
+        looks -> Integer,
+        /// Column `failures`.
+        failures -> Integer,
+        /// Column `found`.
+        found -> Text,
+        /// Column `record`.
+        record -> Text,
         /// Column `made_at`.
         made_at -> BigInt,
+        /// Column `looked_at`.
+        looked_at -> Nullable<BigInt>,
+        /// Column `closed_at`.
+        closed_at -> Nullable<BigInt>,
+        /// Column `version`.
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    /// Table `tag_sweep`.
+    tag_sweep (account, region) {
+        /// Column `account`.
+        account -> BigInt,
+        /// Column `region`.
+        region -> BigInt,
+        /// Column `customer`.
+        customer -> BigInt,
+        /// Column `owner`.
+        owner -> Nullable<Text>,
+        /// Column `look_at`.
+        look_at -> BigInt,
+        /// Column `looked_at`.
+        looked_at -> Nullable<BigInt>,
+        /// Column `version`.
+        version -> BigInt,
     }
 }
 
@@ -795,6 +831,8 @@ diesel::table! {
         done_at -> Nullable<BigInt>,
         /// Column `result`.
         result -> Nullable<Text>,
+        /// Column `cancel_epoch`.
+        cancel_epoch -> Nullable<BigInt>,
     }
 }
 
@@ -975,5 +1013,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     guest_command,
     account,
     region,
-    person
+    person,
+    obligation,
+    tag_sweep
 );

@@ -4,7 +4,7 @@ use diesel::prelude::*;
 
 use super::schema::watch;
 use crate::model::{CustomerId, JobUid, Micros, WatchKind, WatchUid};
-use crate::store::{AnyConnection, Error};
+use crate::store::{AnyConnection, Error, Later, Prepared};
 
 #[derive(Clone, Debug, Queryable, Selectable, Insertable)]
 #[diesel(table_name = watch, treat_none_as_default_value = false)]
@@ -25,8 +25,27 @@ pub(super) struct WatchRow {
     pub(super) done_at: Option<i64>,
 }
 
+/// Watches whose guards came before, written with those of other items.
+#[derive(Default)]
+pub(super) struct NewWatches(pub(super) Vec<WatchRow>);
+
+impl Later for NewWatches {
+    const ORDER: u8 = 1;
+
+    fn write(self, connection: &mut AnyConnection) -> QueryResult<()> {
+        if super::insert_together!(connection, watch::table, &self.0)? {
+            return Ok(());
+        }
+        self.0.iter().try_for_each(|row| {
+            let new = Prepared(diesel::insert_into(watch::table).values(row));
+            super::insert_new(new.execute(connection)).map(drop)
+        })
+    }
+}
+
 /// A watch of one job, step and try.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))]
 pub struct Watch {
     /// Its name; a verdict decides only if it names an open watch.
     pub uid: WatchUid,
@@ -114,6 +133,16 @@ pub fn of_job(connection: &mut AnyConnection, job: JobUid) -> QueryResult<Vec<Wa
     typed(rows)
 }
 
+/// The watches of several jobs, those of each oldest first.
+pub(super) fn of_jobs(connection: &mut AnyConnection, jobs: &[String]) -> QueryResult<Vec<Watch>> {
+    let rows = watch::table
+        .filter(watch::job.eq_any(jobs))
+        .order(watch::try_no.asc())
+        .select(WatchRow::as_select())
+        .load(connection)?;
+    typed(rows)
+}
+
 /// One watch.
 ///
 /// # Errors
@@ -122,6 +151,17 @@ pub fn by_uid(connection: &mut AnyConnection, uid: WatchUid) -> QueryResult<Opti
     let row: Option<WatchRow> =
         watch::table.find(uid.to_string()).select(WatchRow::as_select()).first(connection).optional()?;
     row.map(Watch::try_from).transpose().map_err(super::corrupt)
+}
+
+/// Watches by their names, in any order; those that are gone are left out.
+///
+/// # Errors
+/// What the database reports.
+pub fn by_uids(connection: &mut AnyConnection, uids: &[WatchUid]) -> QueryResult<Vec<Watch>> {
+    let names: Vec<String> = uids.iter().map(ToString::to_string).collect();
+    let rows =
+        watch::table.filter(watch::uid.eq_any(names)).select(WatchRow::as_select()).load(connection)?;
+    typed(rows)
 }
 
 /// Open watches of a kind that are due, oldest first: the sweep by state.

@@ -74,6 +74,7 @@ pub(super) fn command(job: &Job) -> String {
         JobParams::StopServer(params) => server("stop", params),
         JobParams::PauseServer(params) => server("pause", params),
         JobParams::TerminateServer(params) => server("terminate", params),
+        JobParams::TakeBack(_) => format!("dispatcher jobs retry {}", job.id),
         JobParams::RunCommand(params) => {
             let argv: Vec<String> = params.argv.iter().map(|arg| quoted(arg)).collect();
             format!(

@@ -6,19 +6,21 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix_web::cookie::{Cookie, SameSite, time};
-use actix_web::http::StatusCode;
 use actix_web::http::header::{HOST, ORIGIN, RETRY_AFTER};
+use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 use tokio::sync::Semaphore;
 
 use super::forms::Filled;
+use super::remembered::Remembered;
 use super::taste::Taste;
 use super::{page, see_other};
 use crate::access::Principal;
 use crate::crypto::{hex, sha256};
 use crate::model::{Uid, UserId};
 use crate::store::provisioning::session::{self, Session};
+use crate::web::stale::unreadable;
 use crate::web::{Fault, State};
 
 /// Name of the cookie.
@@ -34,16 +36,19 @@ const MOST_SOURCES: usize = 10_000;
 /// Passwords checked at once: each costs tens of milliseconds and 19 MB.
 const CHECKS: usize = 2;
 
-/// Counts attempts to log in, for each source.
+/// Counts attempts to log in, for each source, and remembers who was in for the time the database is away.
 #[derive(Debug)]
 pub struct Desk {
     tries: Mutex<HashMap<IpAddr, (Instant, u32)>>,
     checks: Semaphore,
+    /// Who was in, and what they saw.
+    pub(super) remembered: Remembered,
 }
 
 impl Default for Desk {
     fn default() -> Self {
-        Self { tries: Mutex::default(), checks: Semaphore::new(CHECKS) }
+        let remembered = Remembered::default();
+        Self { tries: Mutex::default(), checks: Semaphore::new(CHECKS), remembered }
     }
 }
 
@@ -104,10 +109,29 @@ pub(super) async fn visitor(request: &HttpRequest, state: &State) -> Result<Opti
     };
     let token_hash = token_hash(cookie.value());
     let wanted = token_hash.clone();
-    let Some(found) = state.store.read(move |c| session::find(c, &wanted)).await? else { return Ok(None) };
-    let principal = state.access.person(found.person).await?;
-    let taste = Taste::of(request);
-    Ok(principal.map(|principal| Visitor { principal, csrf: found.csrf, taste, token_hash }))
+    let found = async {
+        let Some(found) = state.store.read(move |c| session::find(c, &wanted)).await? else {
+            return Ok(None);
+        };
+        Ok(state.access.person(found.person).await?.map(|principal| (principal, found.csrf)))
+    };
+    let found: Result<Option<(Principal, String)>, Fault> = found.await;
+    let (principal, csrf) = match found {
+        Ok(Some(found)) => {
+            state.desk.remembered.seen(&token_hash, &found);
+            found
+        }
+        Ok(None) => {
+            state.desk.remembered.forget(&token_hash);
+            return Ok(None);
+        }
+        // Whose session was looked at before the database went away may see what is known without it.
+        Err(fault) if request.method() == Method::GET && unreadable(state) => {
+            state.desk.remembered.last_seen(&token_hash).ok_or(fault)?
+        }
+        Err(fault) => return Err(fault),
+    };
+    Ok(Some(Visitor { principal, csrf, taste: Taste::of(request), token_hash }))
 }
 
 /// The way to the door, and back afterwards.
@@ -249,6 +273,7 @@ pub(super) async fn logout(
     if let Some(visitor) = visitor(&request, &state).await? {
         Filled::of(&request, payload, &state, &visitor).await?;
         let hash = visitor.token_hash;
+        state.desk.remembered.forget(&hash);
         state.store.write(move |c| session::end(c, &hash)).await?;
         set_cookie(&mut answer, &request, String::new(), time::Duration::ZERO)?;
     }

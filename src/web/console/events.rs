@@ -13,12 +13,14 @@ use super::answer::Answer;
 use super::door;
 use super::facets::{Facets, FacetsPart, counted};
 use super::jobs as lists;
-use super::show::{Card, JobLive, Row, RowPart};
+use super::show::{self, Card, JobLive, Row, RowPart};
 use crate::access::{Action, Resource, Verb};
 use crate::model::{JobId, JobUid, Micros};
+use crate::ops::Health;
+use crate::ops::mode::modes;
 use crate::store::provisioning::job::{self, Job, JobRow};
 use crate::store::provisioning::search::{self, Search};
-use crate::store::provisioning::{catalog, view};
+use crate::store::provisioning::{catalog, obligation, view};
 use crate::store::{self, Store};
 use crate::web::live::{Gone, Line, Woken};
 use crate::web::rest::{Problem, jobs as api};
@@ -61,6 +63,8 @@ async fn opened(request: &HttpRequest, state: &State) -> Result<HttpResponse, Pr
             counted: None,
             owed: false,
             feed,
+            health: state.health.clone(),
+            mode: mode_now(&state.health),
         };
         actix_web::rt::spawn(async move { list.run(line, changes).await.is_err() });
         return Ok(answer);
@@ -81,8 +85,17 @@ async fn follow(
 ) -> Result<(), Gone> {
     let mut sent: Option<(i64, usize)> = None;
     loop {
-        let read = store.read(move |c| Ok((job::history(c, uid)?, view::now(c)?))).await;
-        if let Ok((Some(history), now)) = read {
+        let read = store.read(move |c| {
+            let history = job::history(c, uid)?;
+            let owed = match &history {
+                Some(history) if history.job.ended_at.is_some() => {
+                    obligation::list(c, history.job.customer, &show::owed_by(uid))?
+                }
+                _ => Vec::new(),
+            };
+            Ok((history, owed, view::now(c)?))
+        });
+        if let Ok((Some(history), owed, now)) = read.await {
             // Evidence may come without a change of the job's own row.
             let mark = (history.job.version, history.evidence.len());
             let ended = history.job.ended_at.is_some();
@@ -90,7 +103,7 @@ async fn follow(
                 let job = &history.job;
                 let html = match small {
                     true => rendered(Card { job: Row::of(job, now) }.render()),
-                    false => rendered(JobLive::of(&history, now).render()),
+                    false => rendered(JobLive::of(&history, &owed, now).render()),
                 };
                 let data = json!({ "now": now.millis(), "id": job.id, "version": mark.0, "html": html,
                                    "ended": ended, "legal": acts::legal(job) });
@@ -133,6 +146,15 @@ struct List {
     owed: bool,
     /// Whether the page shows more than the list.
     feed: bool,
+    health: Health,
+    /// The mode that was told last.
+    mode: String,
+}
+
+/// Which parts are down, and how badly.
+fn mode_now(health: &Health) -> String {
+    let modes = modes(&health.ready().1);
+    modes.iter().map(|mode| format!("{} {:?}; ", mode.name, mode.state)).collect()
 }
 
 impl List {
@@ -150,7 +172,9 @@ impl List {
                 },
                 None => drop(line.next(&mut changes).await?),
             }
-            match self.changed(since).await {
+            let changed = self.changed(since).await;
+            self.tell_mode(&mut line).await?;
+            match changed {
                 Ok((news, now)) => {
                     since = now;
                     self.tell(&mut line, &news, now).await?;
@@ -173,6 +197,16 @@ impl List {
             Ok((News { rows, fits, attempts, accounts }, view::now(c)?))
         });
         read.await
+    }
+
+    /// A page that shows more than the list is told when a part goes down or comes back.
+    async fn tell_mode(&mut self, line: &mut Line) -> Result<(), Gone> {
+        let now = mode_now(&self.health);
+        if !self.feed || now == self.mode {
+            return Ok(());
+        }
+        self.mode = now;
+        line.event("mode", None, &json!({ "mode": self.mode })).await
     }
 
     async fn tell(&mut self, line: &mut Line, news: &News, now: Micros) -> Result<(), Gone> {

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use super::words;
-use crate::model::{CustomerId, JobState, Micros};
+use crate::model::{CustomerId, JobState, Micros, ObligationState};
 use crate::ops::Recovery;
 use crate::store::AnyConnection;
 use crate::store::provisioning::figures::{self, Holder, Timed};
 use crate::store::provisioning::job::{self, Filter, JobRow};
+use crate::store::provisioning::obligation::{self, ObligationRow};
 use crate::store::provisioning::view;
 
 /// Jobs the figures are made of: the newest ones.
@@ -33,6 +34,8 @@ pub(super) struct Found {
     pub(super) refusals: Vec<(String, Option<String>)>,
     pub(super) needed: Vec<JobRow>,
     pub(super) lost: i64,
+    /// What the janitor found and does not take back by itself.
+    pub(super) left: Vec<ObligationRow>,
     pub(super) holders: Vec<Holder>,
     pub(super) jobs: Vec<JobRow>,
     pub(super) now: Micros,
@@ -85,6 +88,11 @@ pub(super) fn read(c: &mut AnyConnection, customer: CustomerId) -> diesel::Query
         pairs.into_iter().filter_map(|(uid, at)| Some((uid, at?))).collect()
     };
     let filter = Filter { limit: NEWEST, ..Filter::default() };
+    let left = obligation::Filter {
+        state: Some(ObligationState::NeedsYou),
+        limit: i64::try_from(NEEDED).unwrap_or(i64::MAX),
+        ..obligation::Filter::default()
+    };
     let day = now.minus(DAY).0;
     let unresolved =
         newest.iter().filter(|job| job.state == JobState::Unresolved.as_str() && job.created_at >= day);
@@ -99,6 +107,7 @@ pub(super) fn read(c: &mut AnyConnection, customer: CustomerId) -> diesel::Query
         refusals: figures::refusals(c, customer, from)?,
         needed,
         lost: figures::lost(c, customer)?,
+        left: obligation::list(c, customer, &left)?,
         holders: figures::holders(c)?,
         jobs: job::list(c, customer, &filter)?,
         newest,
@@ -259,6 +268,7 @@ mod tests {
             verdicts: HashMap::new(),
             refusals: Vec::new(),
             needed: Vec::new(),
+            left: Vec::new(),
             lost: 0,
             holders: Vec::new(),
             jobs: Vec::new(),

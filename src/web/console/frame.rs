@@ -9,6 +9,7 @@ use super::taste::Taste;
 use super::{page, words};
 use crate::access::{Action, Resource, Verb};
 use crate::model::Micros;
+use crate::ops::mode::{Mode, modes};
 use crate::web::rest::Problem;
 use crate::web::{Fault, RequestId, State};
 
@@ -49,6 +50,8 @@ struct Failed {
     text: String,
     /// What is known to have happened.
     known: &'static str,
+    /// What is down, when it is not possible now.
+    down: Vec<String>,
     request: String,
 }
 
@@ -84,11 +87,22 @@ where
                     title,
                     text: words::plain(problem.detail()),
                     known: known(request, &problem),
+                    down: if status.as_u16() == 503 { down(state) } else { Vec::new() },
                     request: id.0.to_string(),
                 },
             )
         }
     }
+}
+
+/// What is down and what that means, one sentence a part.
+fn down(state: &State) -> Vec<String> {
+    let now = Micros::wall();
+    let said = |mode: Mode| {
+        let since = words::took(now.since(mode.since));
+        format!("{} for {since}: {}.", words::capital(mode.name), mode.sees)
+    };
+    modes(&state.health.ready().1).into_iter().map(said).collect()
 }
 
 /// What happened to a form that was answered with a problem.

@@ -26,6 +26,7 @@ mod overview;
 mod pages;
 mod plans;
 mod raw;
+mod remembered;
 mod said;
 mod server;
 mod show;

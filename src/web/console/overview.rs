@@ -1,6 +1,8 @@
 //! The overview: what is wrong, what waits longest, how long a job takes, what was recovered. Every figure is read from
 //! rows or counted by this process; what cannot be known says so with its reason.
 
+use std::sync::Arc;
+
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
@@ -10,12 +12,16 @@ use super::frame::{Me, with};
 use super::show::Row;
 use super::{page, words};
 use crate::access::{Action, Resource, Verb};
-use crate::model::{JobState, Micros};
+use crate::model::{CustomerId, JobState, Micros};
+use crate::ops::mode::{self, Mode};
 use crate::ops::{PartState, Recovery, State as PartWord};
 use crate::store::provisioning::figures::{Holder, Timed};
 use crate::store::provisioning::job::{Job, JobRow};
 use crate::store::provisioning::limit::Learned;
+use crate::store::provisioning::obligation::ObligationRow;
+use crate::web::rest::Problem;
 use crate::web::rest::limits::{Used, used};
+use crate::web::stale::unreadable;
 use crate::web::{Fault, State};
 
 /// Something that needs a person.
@@ -37,8 +43,20 @@ struct Part {
     word: &'static str,
     since: String,
     note: String,
-    /// What that means for jobs, where it is not up.
-    effect: &'static str,
+}
+
+/// A part that is down, with what that means.
+struct Down {
+    name: String,
+    hue: &'static str,
+    icon: &'static str,
+    bad: bool,
+    since: String,
+    since_ms: String,
+    note: String,
+    sees: &'static str,
+    works: String,
+    waits: String,
 }
 
 /// A limit with its use.
@@ -77,7 +95,11 @@ struct Overview {
     healed: Vec<Class>,
     sample: String,
     parts: Vec<Part>,
-    down: Vec<Part>,
+    /// The mode in one line.
+    mode: String,
+    down: Vec<Down>,
+    /// When the rows were read, where they cannot be read now.
+    stale: Option<String>,
     lives: Vec<Life>,
     limits: Vec<Bound>,
     rows: Vec<Row>,
@@ -90,16 +112,36 @@ pub(super) async fn overview(request: HttpRequest, state: web::Data<State>) -> R
         let visitor = visitor;
         visitor.principal.must(Action::new(Verb::Read, Resource::Job))?;
         let customer = visitor.principal.customer;
-        let found = state.store.read(move |c| figures::read(c, customer)).await?;
+        let (found, stale) = figures(&state, customer).await?;
         let (_, parts) = state.health.ready();
-        let me = Me::of(&visitor, found.now, "overview");
+        let me = Me::of(&visitor, if stale { Micros::wall() } else { found.now }, "overview");
         let may_launch = visitor.principal.can(Action::new(Verb::Create, Resource::Server));
-        let limits = used(&state, customer).await?;
+        let limits = match used(&state, customer).await {
+            // What cannot be read now is not remembered: it would be old at once.
+            Err(_) if stale || unreadable(&state) => Vec::new(),
+            read => read?,
+        };
         let mut shown = told(&found, (me, may_launch), &parts, state.metrics.last_recovery());
         shown.limits = limits.iter().map(bound).collect();
+        shown.stale = stale.then(|| words::clock(found.now));
         Ok(page(StatusCode::OK, &shown)?)
     })
     .await
+}
+
+/// What the rows say; what they said last, marked by true, while they cannot be read.
+async fn figures(state: &State, customer: CustomerId) -> Result<(Arc<Found>, bool), Problem> {
+    match state.store.read(move |c| figures::read(c, customer)).await {
+        Ok(found) => {
+            let found = Arc::new(found);
+            state.desk.remembered.keep_figures(customer, &found);
+            Ok((found, false))
+        }
+        Err(error) => match state.desk.remembered.last_figures(customer).filter(|_| unreadable(state)) {
+            Some(found) => Ok((found, true)),
+            None => Err(error.into()),
+        },
+    }
 }
 
 fn told(
@@ -112,11 +154,11 @@ fn told(
     let row = |row: &JobRow| Job::try_from(row.clone()).ok().map(|job| Row::of(&job, now));
     let (failures, healed) = figures::classes(found);
     let needs = needs(found, now);
-    let shown: Vec<Part> = parts.iter().map(|part| part_of(part, now)).collect();
-    let down: Vec<Part> =
-        parts.iter().filter(|part| part.state != PartWord::Ok).map(|part| part_of(part, now)).collect();
+    let wall = Micros::wall();
+    let shown: Vec<Part> = parts.iter().map(|part| part_of(part, wall)).collect();
+    let modes = mode::modes(parts);
     Overview {
-        lead: lead(needs.len(), down.len(), &found.waiting),
+        lead: lead(needs.len(), &modes, &found.waiting),
         may_launch,
         oldest: found.oldest.as_ref().and_then(row),
         waits: figures::waits(&found.waiting, now),
@@ -128,7 +170,9 @@ fn told(
         limits: Vec::new(),
         newest: found.jobs.first().map_or(0, |job| job.id),
         parts: shown,
-        down,
+        mode: words::capital(&mode::name(&modes)),
+        down: modes.iter().map(|mode| down_of(mode, wall)).collect(),
+        stale: None,
         needs,
         failures,
         healed,
@@ -136,17 +180,17 @@ fn told(
     }
 }
 
-fn lead(needs: usize, down: usize, waiting: &[(String, i64, Option<i64>)]) -> String {
+fn lead(needs: usize, modes: &[Mode], waiting: &[(String, i64, Option<i64>)]) -> String {
     let waiting: i64 = waiting.iter().map(|(_, n, _)| n).sum();
     let needs = match needs {
         0 => "Nothing waits for a person.".to_owned(),
         1 => "1 matter needs you.".to_owned(),
         n => format!("{n} matters need you."),
     };
-    let parts = match down {
+    let parts = match modes.len() {
         0 => "All parts are up.".to_owned(),
-        1 => "1 part is not well.".to_owned(),
-        n => format!("{n} parts are not well."),
+        1 => format!("1 part is not well: {}.", mode::name(modes)),
+        n => format!("{n} parts are not well: {}.", mode::name(modes)),
     };
     let waiting = match waiting {
         0 => "No job waits.".to_owned(),
@@ -176,6 +220,7 @@ fn needs(found: &Found, now: Micros) -> Vec<Need> {
             }
         })
         .collect();
+    needs.extend(found.left.iter().map(|left| left_behind(left, now)));
     let day = now.minus(DAY);
     let failed: Vec<&Timed> = found
         .newest
@@ -201,6 +246,30 @@ fn needs(found: &Found, now: Micros) -> Vec<Need> {
     needs
 }
 
+/// Something at a cloud that nobody owns and that is not taken back by itself.
+fn left_behind(left: &ObligationRow, now: Micros) -> Need {
+    let found: Vec<serde_json::Value> = serde_json::from_str(&left.found).unwrap_or_default();
+    let word = |one: &serde_json::Value, field: &str| {
+        one.get(field).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
+    };
+    let first = found.iter().find(|one| word(one, "fate") == "needs-you");
+    let text = first.map_or_else(
+        || "what may have been left behind cannot be looked for".to_owned(),
+        |one| format!("{} {}: {}", word(one, "resource"), word(one, "state"), word(one, "text")),
+    );
+    let since = Micros(left.looked_at.unwrap_or(left.made_at));
+    Need {
+        icon: "warn",
+        hue: "c-doubt",
+        kind: "left behind",
+        text: words::plain(&text),
+        href: "/api/v1/obligations?state=needs-you".to_owned(),
+        link: format!("account {}", left.account),
+        since: words::took(now.since(since)),
+        since_ms: since.millis().to_string(),
+    }
+}
+
 fn part_of(part: &PartState, now: Micros) -> Part {
     let (icon, hue, word) = match part.state {
         PartWord::Ok => ("ok", "c-ok", "up"),
@@ -214,21 +283,22 @@ fn part_of(part: &PartState, now: Micros) -> Part {
         word,
         since: words::took(now.since(part.since)),
         note: words::plain(&part.reason),
-        effect: effect(part.part),
     }
 }
 
-/// What still works while a part does not.
-fn effect(part: &str) -> &'static str {
-    match part {
-        "key manager" => {
-            "Jobs that need a credential wait and say so; submits, reads and running commands go on."
-        }
-        "store" => "Submits are refused at once with a time to come back; nothing that was accepted is lost.",
-        "actors" | "arbiters" => {
-            "This process ends itself; the next life takes its jobs over from their rows."
-        }
-        _ => "Jobs that need it wait and say so; the others go on.",
+fn down_of(mode: &Mode, now: Micros) -> Down {
+    let bad = mode.state == PartWord::Red;
+    Down {
+        name: words::capital(mode.name),
+        hue: if bad { "c-bad" } else { "c-doubt" },
+        icon: if bad { "failed" } else { "warn" },
+        bad,
+        since: words::took(now.since(mode.since)),
+        since_ms: mode.since.millis().to_string(),
+        note: words::plain(&mode.reason),
+        sees: mode.sees,
+        works: mode.works().join(", "),
+        waits: mode.waits.join("; "),
     }
 }
 
@@ -267,8 +337,9 @@ fn life((node, jobs): &Holder, now: Micros) -> Life {
 
 #[cfg(test)]
 mod tests {
-    use super::{bound, lead, life, part_of};
+    use super::{bound, down_of, lead, life, part_of};
     use crate::model::{AccountId, CustomerId, Micros};
+    use crate::ops::mode::modes;
     use crate::ops::{PartState, State};
     use crate::store::provisioning::limit::LimitRow;
     use crate::store::provisioning::node::Node;
@@ -276,9 +347,17 @@ mod tests {
 
     #[test]
     fn the_sentence_counts_what_is_wrong_first() {
-        assert_eq!(lead(0, 0, &[]), "Nothing waits for a person. All parts are up. No job waits.");
+        assert_eq!(lead(0, &[], &[]), "Nothing waits for a person. All parts are up. No job waits.");
         let waiting = [("server-busy".to_owned(), 1200, Some(1)), ("dispatch".to_owned(), 1, None)];
-        assert_eq!(lead(2, 1, &waiting), "2 matters need you. 1 part is not well. 1,201 jobs wait.");
+        let down = modes(&[part("queue", State::Degraded)]);
+        assert_eq!(
+            lead(2, &down, &waiting),
+            "2 matters need you. 1 part is not well: queue away. 1,201 jobs wait."
+        );
+    }
+
+    fn part(part: &'static str, state: State) -> PartState {
+        PartState { part, state, reason: "gone".to_owned(), since: Micros(0) }
     }
 
     #[test]
@@ -296,15 +375,20 @@ mod tests {
 
     #[test]
     fn a_part_that_is_down_says_what_still_works_and_a_dead_life_is_dead() {
-        let state = PartState {
-            part: "key manager",
-            state: State::Degraded,
-            reason: "gone".to_owned(),
-            since: Micros(0),
-        };
-        let part = part_of(&state, Micros(61_000_000));
-        assert_eq!((part.word, part.icon, part.since.as_str()), ("degraded", "warn", "1 m 1 s"));
-        assert!(part.effect.contains("submits, reads and running commands go on"));
+        let state = part("key manager", State::Degraded);
+        let shown = part_of(&state, Micros(61_000_000));
+        assert_eq!((shown.word, shown.icon, shown.since.as_str()), ("degraded", "warn", "1 m 1 s"));
+        let down = down_of(&modes(&[state])[0], Micros(61_000_000));
+        assert_eq!(
+            (down.name.as_str(), down.since.as_str(), down.bad),
+            ("Key manager away", "1 m 1 s", false)
+        );
+        assert!(
+            down.works.contains("submits") && down.works.contains("commands on guests"),
+            "{}",
+            down.works
+        );
+        assert!(!down.works.contains("calls to clouds") && down.waits.contains("why says so"));
         let node = Node {
             boot: "0123456789abcdef".to_owned(),
             role: "dev".to_owned(),

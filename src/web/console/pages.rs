@@ -13,7 +13,7 @@ use super::{page, see_other, words};
 use crate::access::{Action, Resource, Verb};
 use crate::model::{CustomerId, Micros};
 use crate::store::provisioning::job::{History, Job};
-use crate::store::provisioning::{agent as agents, group as children, view};
+use crate::store::provisioning::{agent as agents, group as children, obligation, view};
 use crate::web::rest::acts::fresh_why;
 use crate::web::rest::group::progress;
 use crate::web::rest::{Problem, jobs as api};
@@ -86,6 +86,7 @@ pub(super) async fn job(request: HttpRequest, state: web::Data<State>) -> Result
         let mut history = found(&request, &state, &visitor).await?;
         fresh_why(&state, &mut history.job).await?;
         let (uid, server) = (history.job.uid, history.job.server);
+        let (customer, owed) = (visitor.principal.customer, show::owed_by(uid));
         let read = state.store.read(move |c| {
             let agent = server.map(|id| agents::by_server(c, id)).transpose()?.flatten();
             Ok((
@@ -93,12 +94,14 @@ pub(super) async fn job(request: HttpRequest, state: web::Data<State>) -> Result
                 view::output(c, uid, "stdout", 0, OUTPUT)?,
                 view::output(c, uid, "stderr", 0, OUTPUT)?,
                 agent.map(|agent| agent.id),
+                obligation::list(c, customer, &owed)?,
             ))
         });
-        let (now, stdout, stderr, agent) = read.await?;
+        let (now, stdout, stderr, agent, owed) = read.await?;
         let command = show::command(&history.job);
         let family = family(&state, &history.job, now).await?;
-        let JobLive { job, best, banner, facts, bars, entries, evidence, .. } = JobLive::of(&history, now);
+        let JobLive { job, best, banner, facts, bars, entries, evidence, .. } =
+            JobLive::of(&history, &owed, now);
         let shown = JobPage {
             me: Me::of(&visitor, now, "jobs"),
             acts: acts::of(&history.job, &visitor),

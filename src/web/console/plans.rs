@@ -246,7 +246,7 @@ fn riskiest(act: Act, items: &[Item]) -> &'static str {
         _ if items.iter().all(|item| item.skipped.is_some()) => "nothing is done",
         Act::Cancel if will(JobKind::LaunchServer) => "takes back servers that were just made",
         Act::Cancel => "stops what goes on; what was made is taken back",
-        Act::Retry if will(JobKind::TerminateServer) => "destroys servers",
+        Act::Retry if will(JobKind::TerminateServer) || will(JobKind::TakeBack) => "destroys servers",
         Act::Retry if will(JobKind::RunCommand) => "runs commands on guests once more",
         Act::Retry if will(JobKind::StopServer) || will(JobKind::PauseServer) => "stops servers",
         Act::Retry if will(JobKind::LaunchServer) => "makes servers, which cost money",

@@ -6,8 +6,9 @@ use super::acts::Act;
 use super::bars::{self, Bars};
 use super::words::{self, Look};
 use crate::jobs::timeline::{self, Entry};
-use crate::model::{AttemptOutcome, JobParams, JobState, Micros};
+use crate::model::{AttemptOutcome, JobParams, JobState, JobUid, Micros};
 use crate::store::provisioning::job::{Evidence, History, Job};
+use crate::store::provisioning::obligation::{Filter, ObligationRow};
 
 /// A job in a list and at the head of its page.
 pub(super) struct Row {
@@ -161,8 +162,10 @@ pub(super) struct JobLive {
 }
 
 impl JobLive {
-    pub(super) fn of(history: &History, now: Micros) -> Self {
+    pub(super) fn of(history: &History, owed: &[ObligationRow], now: Micros) -> Self {
         let job = &history.job;
+        let mut facts = facts(job, now);
+        facts.extend(owed.iter().map(watched));
         Self {
             job: Row::of(job, now),
             best: best(history),
@@ -170,7 +173,7 @@ impl JobLive {
             acts: Vec::new(),
             csrf: String::new(),
             banner: banner(job.state),
-            facts: facts(job, now),
+            facts,
             entries: lines(history),
             evidence: history.evidence.iter().map(seen).collect(),
         }
@@ -223,6 +226,32 @@ fn facts(job: &Job, now: Micros) -> Vec<Fact> {
     facts.push(mono("Request", job.request.clone()));
     facts.push(mono("Uid", job.uid.to_string()));
     facts
+}
+
+/// All that is looked for after a job's end.
+pub(super) fn owed_by(job: JobUid) -> Filter {
+    Filter { job: Some(job), closed: true, limit: 10, ..Filter::default() }
+}
+
+/// What is looked for after the job's end.
+fn watched(owed: &ObligationRow) -> Fact {
+    let looks = match owed.looks {
+        1 => "1 look".to_owned(),
+        n => format!("{n} looks"),
+    };
+    let next = match owed.closed_at {
+        Some(at) => format!("ended {}", words::clock(Micros(at))),
+        None => format!(
+            "next {}, until {}",
+            words::clock(Micros(owed.look_at)),
+            words::clock(Micros(owed.look_until))
+        ),
+    };
+    Fact {
+        name: "Looked for after its end",
+        value: words::plain(&format!("{}: {looks}, {next}", owed.state)),
+        mono: false,
+    }
 }
 
 /// The end of a key: enough to tell keys apart.
@@ -311,7 +340,7 @@ mod tests {
     #[test]
     fn whatever_a_name_holds_it_stays_text() {
         let history = hostile();
-        let live = JobLive::of(&history, Micros(100)).render().expect("renders");
+        let live = JobLive::of(&history, &[], Micros(100)).render().expect("renders");
         let row = RowPart { job: Row::of(&history.job, Micros(100)) }.render().expect("renders");
         let story = Timeline { entries: lines(&history) }.render().expect("renders");
         let card = Card { job: Row::of(&history.job, Micros(100)) }.render().expect("renders");
@@ -333,7 +362,7 @@ mod tests {
             "{html}"
         );
         assert_eq!((tail("ABCDEFGH").as_str(), tail("bob").as_str()), ("…EFGH", "bob"));
-        let live = JobLive::of(&history, Micros(2_000_010)).render().expect("renders");
+        let live = JobLive::of(&history, &[], Micros(2_000_010)).render().expect("renders");
         assert_eq!(live.matches("<li data-what=").count(), 7);
         assert!(!live.contains("secret"));
     }

@@ -5,6 +5,7 @@ use actix_web::test::TestRequest;
 use diesel::prelude::*;
 
 use crate::access::password;
+use crate::ops::State;
 use crate::store::provisioning::schema::{job, person};
 use crate::store::provisioning::seed;
 use crate::web::rest::tests::submit;
@@ -66,6 +67,32 @@ async fn only_a_password_opens_the_door_and_only_so_many_tries() {
     let enough = rig.send(form("/login", "login=admin&password=correct+horse")).await;
     assert_eq!(enough.status, 429);
     assert!(enough.headers.contains_key("retry-after"));
+}
+
+#[actix_rt::test]
+async fn the_overview_names_the_mode_what_works_and_what_waits() {
+    let rig = rig().await;
+    let session = log_in(&rig).await;
+    let calm = page(&rig, &session, "/").await.text;
+    assert!(calm.contains("All parts are up.") && calm.contains(">All parts up</span>"), "{calm}");
+    rig.state.health.set("queue", State::Degraded, "amqp: no connection to <b>");
+    rig.state.health.set("analytics", State::Degraded, "gone");
+    let down = page(&rig, &session, "/").await.text;
+    assert!(down.contains("2 parts are not well: queue away and 1 more."), "{down}");
+    for wanted in [
+        "<strong>Queue away</strong>",
+        "<strong>Analytics database away</strong>",
+        ">Queue away and 1 more</span>",
+        "Works: health and metrics, reads, submits",
+        "in the outbox, published after",
+        "no connection to &#60;b&#62;",
+    ] {
+        assert!(down.contains(wanted), "{wanted}: {down}");
+    }
+    assert!(!down.contains("id=\"stale\""), "rows can be read");
+    rig.state.health.set("queue", State::Ok, "");
+    rig.state.health.set("analytics", State::Ok, "");
+    assert!(page(&rig, &session, "/").await.text.contains("All parts are up."));
 }
 
 #[actix_rt::test]

@@ -92,6 +92,12 @@ pub(super) fn clock_ms(at: Micros) -> String {
     at.rfc3339().chars().skip(11).take(12).collect()
 }
 
+/// The same with a large first letter.
+pub(super) fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
 /// Hostile text made visible: control and direction characters as marks, and cut when it is very long. Escaping for
 /// HTML is the templates' business.
 pub(super) fn plain(text: &str) -> String {

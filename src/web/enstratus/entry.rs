@@ -6,6 +6,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Value, json};
 
 use super::super::auth::{self, Caller};
+use super::super::stale::Admitted;
 use super::super::{Fault, RequestId, State, body};
 use super::call::{Call, Details};
 use super::input::verb_of;
@@ -45,6 +46,7 @@ pub(super) async fn serve(
 async fn answer(request: &HttpRequest, payload: Payload, state: &State) -> Result<HttpResponse, Fault> {
     let bytes = body::read(request, payload, state.limits.body, state.limits.body_deadline).await?;
     let caller = auth::dated(request, &bytes, state).await?;
+    Admitted::mark(request, &format!("dated key {}", caller.principal.access_key));
     let part = |name: &str| request.match_info().get(name);
     let version = part("version").filter(|v| VERSIONS.contains(v)).ok_or_else(|| {
         let shown: String = part("version").unwrap_or_default().chars().take(64).collect();

@@ -36,12 +36,21 @@ mod tests;
 
 pub use entry::VERSIONS;
 
+use actix_web::dev::HttpServiceFactory;
+use actix_web::middleware::from_fn;
 use actix_web::web;
+
+use super::stale;
+
+/// Things at a path, whose reads are remembered for the time the database is away.
+fn remembered(path: &str) -> impl HttpServiceFactory + use<> + 'static {
+    web::resource(path).route(web::route().to(entry::serve)).wrap(from_fn(stale::remembering))
+}
 
 /// Adds the routes.
 pub fn configure(config: &mut web::ServiceConfig) {
     config
         .route("/api/enstratus", web::get().to(entry::versions))
-        .route("/api/enstratus/{version}/{area}/{resource}", web::route().to(entry::serve))
-        .route("/api/enstratus/{version}/{area}/{resource}/{id}", web::route().to(entry::serve));
+        .service(remembered("/api/enstratus/{version}/{area}/{resource}"))
+        .service(remembered("/api/enstratus/{version}/{area}/{resource}/{id}"));
 }

@@ -6,12 +6,13 @@ use serde_json::{Value, json};
 
 use super::acts::fresh_why;
 use super::fields::nearest;
-use super::{Problem, group, reader, show};
+use super::{Problem, group, obligations, reader, show};
 use crate::access::Resource;
 use crate::model::query::{Field, Query, Refused};
 use crate::model::{CustomerId, JobId};
 use crate::registry;
 use crate::store::provisioning::job::{self, History, Job};
+use crate::store::provisioning::obligation::{self, Filter};
 use crate::store::provisioning::search::{self, Search};
 use crate::store::provisioning::view;
 use crate::web::State;
@@ -39,7 +40,7 @@ pub(in crate::web) fn query(request: &HttpRequest, known: &[&str]) -> Result<Vec
     }
 }
 
-fn number(name: &str, value: &str, least: i64, most: i64) -> Result<i64, Problem> {
+pub(super) fn number(name: &str, value: &str, least: i64, most: i64) -> Result<i64, Problem> {
     value.parse().ok().filter(|n| (least..=most).contains(n)).ok_or_else(|| {
         let value: String = value.chars().take(40).collect();
         Problem::field(
@@ -139,15 +140,22 @@ pub(super) async fn one(
     let found = async {
         let caller = reader(&request, payload, &state, Resource::Job).await?;
         query(&request, &[])?;
-        let mut history = find(&state, caller.principal.customer, id_of(&request)?).await?;
+        let customer = caller.principal.customer;
+        let mut history = find(&state, customer, id_of(&request)?).await?;
         fresh_why(&state, &mut history.job).await?;
         let progress = group::progress(&state, &history.job).await?;
-        Ok((history, progress))
+        let of = Filter { job: Some(history.job.uid), closed: true, limit: MOST, ..Filter::default() };
+        let owed = state.store.read(move |c| obligation::list(c, customer, &of)).await?;
+        Ok((history, progress, owed))
     };
-    let (history, progress) = found.await.map_err(|problem: Problem| problem.of(&request))?;
+    let (history, progress, owed) = found.await.map_err(|problem: Problem| problem.of(&request))?;
     let mut shown = show::history(&history);
-    if let (Some(fields), Some(progress)) = (shown.as_object_mut(), progress) {
-        fields.insert("children".to_owned(), progress.shown());
+    if let Some(fields) = shown.as_object_mut() {
+        if let Some(progress) = progress {
+            fields.insert("children".to_owned(), progress.shown());
+        }
+        let owed = owed.iter().map(|row| obligations::shown(row, Some(history.job.id.0))).collect();
+        fields.insert("obligations".to_owned(), owed);
     }
     Ok(HttpResponse::Ok().json(shown))
 }

@@ -294,7 +294,14 @@ mod tests {
             let made = submit(&rig, KEY, &json!({"kind": "noop"})).await.json;
             let job = made["uid"].as_str().and_then(|uid| uid.parse().ok()).expect("a uid");
             let seen = Fence { job, epoch: Epoch(0) };
-            let claim = Claim { seen, from: JobState::Queued, to: JobState::Running, boot, crashes: 0 };
+            let claim = Claim {
+                seen,
+                next: Epoch(1),
+                from: JobState::Queued,
+                to: JobState::Running,
+                boot,
+                crashes: 0,
+            };
             let first = jobs.is_empty();
             assert_eq!(rig.write(move |c| transition::claim(c, &claim)).await, first);
             jobs.push(made["id"].as_i64().expect("a number"));

@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 use super::jobs::query;
 use super::{Problem, reader, show};
 use crate::access::Resource;
-use crate::model::{CustomerId, ServerId};
+use crate::model::{CustomerId, Micros, ServerId};
+use crate::ops::PartState;
+use crate::ops::mode::{self, Mode};
 use crate::store::provisioning::{agent, job, server};
 use crate::supervision::{Snapshot, Supervisor};
 use crate::web::State;
@@ -186,13 +188,37 @@ pub(super) async fn health(
     Ok(HttpResponse::Ok().json(health_of(ready, &parts)))
 }
 
-/// Health as JSON.
-pub(in crate::web) fn health_of(well: bool, parts: &[crate::ops::PartState]) -> Value {
+/// Health as JSON: the parts, and what those that are down mean for users.
+pub(in crate::web) fn health_of(well: bool, parts: &[PartState]) -> Value {
+    let modes = mode::modes(parts);
+    let shown: Vec<Value> = modes.iter().map(mode_of).collect();
+    let waits: Vec<&str> = modes.iter().flat_map(|mode| mode.waits.iter().copied()).collect();
     let parts: Vec<Value> = parts
         .iter()
         .map(|part| {
             json!({ "part": part.part, "state": part.state, "reason": part.reason, "since": part.since.rfc3339() })
         })
         .collect();
-    json!({ "ok": well, "parts": parts })
+    json!({
+        "ok": well,
+        "mode": mode::name(&modes),
+        "since": modes.iter().map(|mode| mode.since).min().map(Micros::rfc3339),
+        "works": mode::left(&modes),
+        "waits": waits,
+        "modes": shown,
+        "parts": parts,
+    })
+}
+
+fn mode_of(mode: &Mode) -> Value {
+    json!({
+        "part": mode.part,
+        "mode": mode.name,
+        "state": mode.state,
+        "since": mode.since.rfc3339(),
+        "reason": mode.reason,
+        "works": mode.works(),
+        "waits": mode.waits,
+        "sees": mode.sees,
+    })
 }

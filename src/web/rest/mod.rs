@@ -12,6 +12,7 @@ pub(super) mod jobs;
 pub(super) mod launch;
 pub(super) mod limits;
 pub(super) mod lists;
+mod obligations;
 mod openapi;
 mod pauses;
 mod problem;
@@ -27,11 +28,13 @@ mod things;
 use std::time::Duration;
 
 use actix_web::http::Method;
+use actix_web::middleware::from_fn;
 use actix_web::{HttpRequest, HttpResponse, Route, web};
 
 pub use problem::Problem;
 
 use super::auth::{self, Caller};
+use super::stale::{self, Admitted};
 use super::{RequestId, State, body, routes};
 use crate::access::signature::native;
 use crate::access::{Action, Resource, Verb};
@@ -67,6 +70,8 @@ const ROUTES: &[Line] = &[
     ("GET", "/limits", |route| route.to(limits::list)),
     ("POST", "/limits", |route| route.to(limits::set)),
     ("DELETE", "/limits/{id}", |route| route.to(limits::clear)),
+    // --- what jobs may have left behind
+    ("GET", "/obligations", |route| route.to(obligations::list)),
     // --- servers and their agents
     ("GET", "/servers", |route| route.to(lists::servers)),
     ("GET", "/servers/{id}", |route| route.to(things::server)),
@@ -95,7 +100,7 @@ pub fn configure(config: &mut web::ServiceConfig) {
             scope = scope.route(&path, handled(web::method(method)));
         }
     }
-    config.service(scope.default_service(web::route().to(unknown)));
+    config.service(scope.default_service(web::route().to(unknown)).wrap(from_fn(stale::remembering)));
 }
 
 async fn unknown(request: HttpRequest) -> Result<HttpResponse, Problem> {
@@ -126,10 +131,13 @@ async fn caller(request: &HttpRequest, bytes: &[u8], state: &State) -> Result<Ca
         && unsigned
         && let Some(principal) = super::console::person(request, state).await?
     {
+        Admitted::mark(request, &format!("person {}", principal.person));
         let request = RequestId::of(request).0;
         return Ok(Caller { principal, request, replay: None, idem: None, repeat_by_key: false });
     }
-    Ok(auth::native(request, bytes, state).await?)
+    let caller = auth::native(request, bytes, state).await?;
+    Admitted::mark(request, &format!("key {}", caller.principal.access_key));
+    Ok(caller)
 }
 
 /// The same for a read.

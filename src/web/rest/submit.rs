@@ -123,7 +123,7 @@ pub(in crate::web) const fn action(kind: JobKind) -> Action {
     match kind {
         JobKind::Noop => Action::new(Verb::Create, Resource::Job),
         JobKind::LaunchServer => Action::new(Verb::Create, Resource::Server),
-        JobKind::TerminateServer => Action::new(Verb::Delete, Resource::Server),
+        JobKind::TerminateServer | JobKind::TakeBack => Action::new(Verb::Delete, Resource::Server),
         JobKind::StartServer | JobKind::StopServer | JobKind::PauseServer => {
             Action::new(Verb::Operate, Resource::Server)
         }
@@ -189,6 +189,12 @@ impl What {
             JobKind::TerminateServer | JobKind::StartServer | JobKind::StopServer | JobKind::PauseServer => {
                 let server = ServerId(fields.needed_integer("server", 1, i64::MAX)?);
                 Self::Server(kind, server, fields.text("reason", 1024)?.unwrap_or_default())
+            }
+            // What it destroys has no row of its own, so nobody but who looked may name it.
+            JobKind::TakeBack => {
+                let text =
+                    "take-back is submitted by the janitor, for what it found; see GET /api/v1/obligations";
+                return Err(Problem::field("kind", text));
             }
         };
         fields.end()?;

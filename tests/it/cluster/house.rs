@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::harness::client::Client;
-use crate::harness::ledger::Ledger;
+use crate::harness::ledger::{self, Ledger};
 use crate::harness::{LOOK, PROGRAM, READY, processes, wait_until};
 use crate::mariadb::Server;
 
@@ -192,7 +192,7 @@ impl House {
 
     /// What cloud and guests did.
     pub(super) fn ledger(&self) -> Ledger {
-        Ledger::read(&self.cloud_data())
+        ledger::read(&self.cloud_data())
     }
 
     fn cloud_data(&self) -> PathBuf {

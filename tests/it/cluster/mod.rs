@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use dispatcher::store::provisioning::schema::{job, node};
 
+use crate::down::{mode_is, works};
 use crate::harness::catalogue::Catalogue;
 use crate::harness::client::{Client, noop, number, run};
 use crate::harness::{wait_for, wait_until};
@@ -88,9 +89,13 @@ fn what_a_killed_node_held_goes_on_elsewhere_and_nothing_happens_twice() {
     assert!(lives(&house, "monitor").iter().all(|state| state == "dead"));
 }
 
-#[test]
-fn a_node_that_stood_still_and_wakes_changes_nothing() {
-    let Some(mut house) = House::started((2, 1), "", "latency_ms = 2000") else { return };
+/// How long a node stands still: far longer than it takes to be declared dead, and than any call.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// A node stands still for a minute in the middle of its calls and wakes: another has taken its jobs over, and what it still
+/// had in hand moves none of them. Gives the installation and its jobs back.
+fn stood_still(of_cloud: &str) -> Option<(House, Vec<i64>)> {
+    let mut house = House::started((2, 1), "", of_cloud)?;
     let mut client = house.client(0);
     let machine = client.server("first");
     let launch = Catalogue::read(&mut client).launch("slow");
@@ -98,10 +103,15 @@ fn a_node_that_stood_still_and_wakes_changes_nothing() {
     jobs.push(client.submit(&run(machine, &["/bin/echo", "once"]), None));
     wait_until("its calls are on their way", SOON, || owners(&house).contains_key(&house.serve[0].life()));
     house.serve[0].signal(Signal::SIGSTOP);
+    let stopped = Instant::now();
     let mut other = house.client(1);
+    let ops_url = house.serve[1].ready("opsUrl");
+    let said = mode_is(&ops_url, "node away");
+    assert_eq!(said["ok"], true, "{said:#}");
+    assert!(works(&said, "submits") && works(&said, "calls to clouds") && works(&said, "reads"), "{said:#}");
     end_of_all(&mut other, &jobs);
     let before: Vec<Value> = jobs.iter().map(|job| other.job(*job)).collect();
-    let launches = house.ledger().launches.len();
+    wait_until("it stood still for a minute", PAUSE * 2, || stopped.elapsed() >= PAUSE);
     house.serve[0].signal(Signal::SIGCONT);
     let status = house.serve[0].ended(SOON);
     assert_eq!(
@@ -112,12 +122,93 @@ fn a_node_that_stood_still_and_wakes_changes_nothing() {
     let after: Vec<Value> = jobs.iter().map(|job| other.job(*job)).collect();
     assert_eq!(before, after, "what it still had in hand moved no job");
     let ledger = house.ledger();
-    assert_eq!((launches, ledger.launches.len()), (5, 5), "class K: its late calls made nothing anew");
     assert!(ledger.commands.values().all(|runs| *runs == 1), "{ledger:?}");
     house.serve[0].start();
+    mode_is(&ops_url, "all parts up");
     let mut client = house.client(0);
     let job = client.submit(&noop("again"), None);
     client.completed(job);
+    Some((house, jobs))
+}
+
+/// Servers that each launch made.
+fn made(house: &House) -> BTreeMap<String, usize> {
+    house.ledger().launches.into_iter().fold(BTreeMap::new(), |mut made, launch| {
+        *made.entry(launch.job).or_default() += 1;
+        made
+    })
+}
+
+/// Those of them that were not destroyed again.
+fn alive(house: &House) -> BTreeMap<String, usize> {
+    let ledger = house.ledger();
+    let gone = |instance: &String| ledger.terminated.contains(instance);
+    let left = ledger.launches.iter().filter(|launch| !gone(&launch.instance));
+    left.fold(BTreeMap::new(), |mut alive, launch| {
+        *alive.entry(launch.job.clone()).or_default() += 1;
+        alive
+    })
+}
+
+#[test]
+fn a_node_that_stood_still_for_a_minute_and_wakes_changes_nothing() {
+    let Some((mut house, _)) = stood_still("latency_ms = 2000") else { return };
+    let made = made(&house);
+    assert_eq!(made.len(), 5);
+    assert!(
+        made.values().all(|servers| *servers == 1),
+        "class K: its late calls made nothing anew: {made:?}"
+    );
+    house.stop();
+}
+
+#[test]
+fn a_node_that_stood_still_on_a_cloud_without_tokens_leaves_at_most_one_server_after_the_sweep() {
+    let cloud = "latency_ms = 2000\nclass = \"T\"\nquiet_ms = 8000";
+    let Some((mut house, _)) = stood_still(cloud) else { return };
+    let made = made(&house);
+    assert_eq!(made.len(), 5);
+    // Class T: for a while there may be two, one from each owner, and never more; the sweep of what is owed leaves one.
+    assert!(made.values().all(|servers| *servers <= 2), "{made:?}");
+    wait_until("the sweep leaves one server of each launch", SOON * 2, || {
+        alive(&house).values().all(|n| *n == 1)
+    });
+    let twice = made.values().filter(|servers| **servers > 1).count();
+    println!("class T: {twice} of {} launches made a second server", made.len());
+    house.stop();
+}
+
+#[test]
+fn a_cancel_asked_at_any_node_ends_a_command_on_its_guest() {
+    let Some(mut house) = House::started((2, 1), "", "") else { return };
+    let mut client = house.client(0);
+    let machine = client.server("first");
+    let mut took = Vec::new();
+    for round in 0..20 {
+        let (asks, cancels) = (round % 2, (round / 2) % 2);
+        let mut client = house.client(asks);
+        let job = client.submit(&run(machine, &["/bin/sh", "-c", "echo up; sleep 600"]), None);
+        let output = format!("/api/v1/jobs/{job}/output?stream=stdout");
+        wait_until("it runs", SOON, || {
+            client.native("GET", &output, None, None).is_ok_and(|answer| answer.text() == "up\n")
+        });
+        let mut other = house.client(cancels);
+        let asked = Instant::now();
+        let path = format!("/api/v1/jobs/{job}/cancel");
+        other
+            .native("POST", &path, Some(&Value::Object(serde_json::Map::new())), None)
+            .expect("asked")
+            .expect(202);
+        let ended = client.ended(job);
+        took.push(asked.elapsed());
+        assert_eq!(ended["state"], "cancelled", "{ended}");
+        assert!(ended.to_string().contains("cancelled on the guest"), "{ended}");
+    }
+    took.sort();
+    let p95 = took[18];
+    println!("a cancel ended a command on its guest within {p95:?} (95 of 100), {:?} at most", took[19]);
+    // Five times the figure.
+    assert!(p95 < Duration::from_secs(5), "{took:?}");
     house.stop();
 }
 

@@ -9,7 +9,7 @@ use dispatcher::agents::{Agents, Error, Limits, Parts};
 use dispatcher::crypto::pki::{self, Authority};
 use dispatcher::crypto::{hex, sha256};
 use dispatcher::model::{
-    AgentId, AttemptUid, Boot, CustomerId, Epoch, JobUid, Micros, ServerId, ServerStatus, Verdict,
+    AgentId, AttemptUid, Boot, CustomerId, Epoch, Generation, JobUid, Micros, ServerId, ServerStatus, Verdict,
 };
 use dispatcher::mq::{Embedded, Nudge, Queue as _, Topic};
 use dispatcher::ops::{Health, Metrics};
@@ -19,7 +19,8 @@ use dispatcher::store::provisioning::server::{self, ServerRow};
 use dispatcher::store::{Manager, PROVISIONING, Settings, Store};
 use dispatcher::supervision::Supervisor;
 use dispatcher::wire::{
-    AGENT_VERSION, CommandId, HANDSHAKE_PATH, HandshakeRequest, LookState, Operation, Stream,
+    AGENT_VERSION, CommandId, CommandResult, HANDSHAKE_PATH, HandshakeRequest, LookState, Operation, Outcome,
+    Stream,
 };
 
 use super::harness::{self, Guest, SERVER, wait_until};
@@ -163,26 +164,37 @@ impl House {
 
     /// Queues a command, as a job does, and says so.
     async fn queue(&self, seq: i64, argv: &[&str]) -> (CommandId, AttemptUid) {
-        let job = JobUid::random();
-        let id = CommandId::new(job, "run", 1, SERVER).expect("valid");
-        let argv = argv.iter().map(|word| (*word).to_owned()).collect();
-        let operation = Operation::RunCommand { argv, timeout_secs: 60 };
-        let new = NewCommand {
-            id: id.to_string(),
-            seq,
-            job,
-            attempt: AttemptUid::random(),
-            customer: CUSTOMER,
-            server: SERVER,
-            epoch: Epoch(1),
-            operation: serde_json::to_string(&operation).expect("text"),
-            user: "key".into(),
-            expires_at: Micros::wall().plus(Duration::from_secs(60)),
-        };
+        let queued = self.queue_under(seq, (JobUid::random(), Epoch(1)), argv).await;
+        self.queue.publish(Nudge::Guest(SERVER));
+        queued
+    }
+
+    /// Queues a command of this job under this epoch; the session's next beat finds it.
+    async fn queue_under(
+        &self,
+        seq: i64,
+        (job, epoch): (JobUid, Epoch),
+        argv: &[&str],
+    ) -> (CommandId, AttemptUid) {
+        let (id, new) = new_command(seq, (job, epoch), argv);
         let attempt = new.attempt;
         assert!(self.store.write(move |c| agent::insert_command(c, &new)).await.expect("stored"));
-        self.queue.publish(Nudge::Guest(SERVER));
         (id, attempt)
+    }
+
+    /// Asks for the end of a command, as the owner of its job does, on whichever node.
+    async fn call_off(&self, id: &CommandId, epoch: Epoch) {
+        let name = id.to_string();
+        assert!(self.store.write(move |c| agent::call_off(c, &name, epoch)).await.expect("asked"));
+        self.queue.publish(Nudge::Guest(SERVER));
+    }
+
+    async fn result(&self, id: &CommandId) -> Outcome {
+        let id = id.to_string();
+        let row = self.store.read(move |c| agent::command_by_id(c, &id)).await.expect("read").expect("there");
+        let result: CommandResult =
+            serde_json::from_str(&row.result.expect("a result")).expect("one of ours");
+        result.outcome
     }
 
     async fn state(&self, id: &CommandId) -> String {
@@ -232,6 +244,25 @@ impl House {
     }
 }
 
+fn new_command(seq: i64, (job, epoch): (JobUid, Epoch), argv: &[&str]) -> (CommandId, NewCommand) {
+    let id = CommandId::new(job, "run", 1, SERVER).expect("valid");
+    let argv = argv.iter().map(|word| (*word).to_owned()).collect();
+    let operation = Operation::RunCommand { argv, timeout_secs: 60 };
+    let new = NewCommand {
+        id: id.to_string(),
+        seq,
+        job,
+        attempt: AttemptUid::random(),
+        customer: CUSTOMER,
+        server: SERVER,
+        epoch,
+        operation: serde_json::to_string(&operation).expect("text"),
+        user: "key".into(),
+        expires_at: Micros::wall().plus(Duration::from_secs(60)),
+    };
+    (id, new)
+}
+
 fn start(
     store: &Store,
     queue: &Arc<Embedded>,
@@ -246,6 +277,7 @@ fn start(
         authority: Authority::load(cert, key).expect("loads"),
         role: services.issue_role(pki::DISPATCHER_ROLE, &[], DAY).expect("issued"),
         metrics: Metrics::new(),
+        health: Health::new(),
         limits: limits(),
     };
     Agents::start(&supervisor, &supervisor.here(), parts).expect("starts")
@@ -419,4 +451,86 @@ async fn a_revoked_guest_is_let_go_and_a_frozen_one_times_out() {
     let status = harness::end_of(guest.spawn_process()).await;
     assert_eq!(status.code(), Some(3), "its next announcement is refused for good");
     drop(house.folder);
+}
+
+#[actix_rt::test]
+async fn a_command_that_is_called_off_in_its_row_ends_on_its_guest_and_keeps_its_output() {
+    let mut house = House::new().await;
+    let guest = house.guest().await;
+    let argv = ["sh", "-c", "sleep 600 & echo $!; wait"];
+    for another_node in [false, true] {
+        let (id, attempt) = house.queue(1, &argv).await;
+        let deadline = tokio::time::Instant::now() + SOON;
+        while !house.stdout(&id).await.ends_with(b"\n") {
+            assert!(tokio::time::Instant::now() < deadline, "it never runs");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let printed = house.stdout(&id).await;
+        let child = String::from_utf8(printed.clone()).expect("a number").trim().to_owned();
+        if another_node {
+            house.restart().await;
+            house.connected().await;
+        }
+        house.call_off(&id, Epoch(2)).await;
+        house.done(&id).await;
+        assert_eq!(house.result(&id).await, Outcome::Cancelled);
+        assert_eq!(house.verdict(attempt).await[0], ("agent".to_owned(), "failed".to_owned()));
+        assert_eq!(house.stdout(&id).await, printed, "what it had written is kept");
+        wait_until("what it started to be gone", || !harness::runs(&child, "sleep")).await;
+        let looked = house.agents.look(&id, Epoch(1), SOON).await.expect("answered");
+        assert_eq!((looked.state, looked.floor), (LookState::Refused, Epoch(2)), "the floor was raised");
+    }
+    assert_eq!(guest.effects().len(), 2);
+}
+
+#[actix_rt::test]
+async fn a_command_its_guest_never_got_is_called_off_for_good() {
+    let house = House::new().await;
+    let guest = house.guest().await;
+    // Marked as sent by a node that died before it sent it.
+    let (id, new) = new_command(1, (JobUid::random(), Epoch(1)), &["true"]);
+    let (attempt, name) = (new.attempt, id.to_string());
+    let called_off = move |c: &mut dispatcher::store::AnyConnection| {
+        agent::insert_command(c, &new)?;
+        Ok(agent::mark_sent(c, &name)? && agent::call_off(c, &name, Epoch(2))?)
+    };
+    assert!(house.store.write(called_off).await.expect("written"));
+    house.queue.publish(Nudge::Guest(SERVER));
+    house.done(&id).await;
+    assert_eq!(house.verdict(attempt).await, [("agent".to_owned(), "lost".to_owned())]);
+    let looked = house.agents.look(&id, Epoch(2), SOON).await.expect("answered");
+    assert_eq!((looked.state, looked.floor), (LookState::Absent, Epoch(2)), "the floor was raised");
+    assert!(guest.effects().is_empty(), "it never ran");
+}
+
+#[actix_rt::test]
+async fn a_guest_refuses_rows_of_an_older_copy_and_takes_them_under_a_new_generation() {
+    let house = House::new().await;
+    let guest = house.guest().await;
+    let job = JobUid::random();
+    let seen = CommandId::new(job, "other", 1, SERVER).expect("valid");
+    // What the lost rows had claimed for the seventh time.
+    let looked = house.agents.look(&seen, Epoch(7), SOON).await.expect("answered");
+    assert_eq!((looked.state, looked.floor), (LookState::Absent, Epoch(7)));
+    let restored = Epoch(2);
+    let (old, attempt) = house.queue_under(1, (job, restored.after(Generation(0))), &["true"]).await;
+    house.queue.publish(Nudge::Guest(SERVER));
+    house.done(&old).await;
+    assert_eq!(house.result(&old).await, Outcome::Refused { floor: Epoch(7) });
+    assert_eq!(house.verdict(attempt).await[0].1, "unknown");
+    assert!(guest.effects().is_empty());
+
+    let name = old.to_string();
+    let again = move |c: &mut dispatcher::store::AnyConnection| {
+        use diesel::prelude::*;
+        use dispatcher::store::provisioning::schema::{evidence, guest_command};
+        diesel::delete(evidence::table.filter(evidence::subject.eq(attempt.to_string()))).execute(c)?;
+        diesel::delete(guest_command::table.find(name.clone())).execute(c)
+    };
+    house.store.write(again).await.expect("rows as they were restored");
+    let (new, attempt) = house.queue_under(2, (job, restored.after(Generation(1))), &["true"]).await;
+    house.queue.publish(Nudge::Guest(SERVER));
+    house.done(&new).await;
+    assert_eq!(house.verdict(attempt).await[0], ("agent".to_owned(), "reached".to_owned()));
+    assert_eq!(guest.effects(), [new.to_string()]);
 }

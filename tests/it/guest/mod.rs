@@ -109,6 +109,7 @@ async fn output_is_exact_by_offset_and_a_repeat_is_answered_from_the_journal() {
             command: run.command.clone(),
             job: run.job,
             epoch: Epoch(9),
+            output_from: Offsets::default(),
         }))
         .await;
     let AgentFrame::LookAnswer(answer) = session.next().await else { panic!("no answer") };
@@ -120,7 +121,12 @@ async fn a_look_raises_the_floor_for_good() {
     let mut guest = Stubbed::start_new().await;
     let run = run_of(&command("run", 1), 4, &["true"]);
     let look = |epoch| {
-        DispatcherFrame::Look(Reference { command: run.command.clone(), job: run.job, epoch: Epoch(epoch) })
+        DispatcherFrame::Look(Reference {
+            command: run.command.clone(),
+            job: run.job,
+            epoch: Epoch(epoch),
+            output_from: Offsets::default(),
+        })
     };
     let mut session = guest.session(1).await;
     session.send(look(5)).await;
@@ -236,6 +242,7 @@ async fn a_command_whose_shim_died_too_is_interrupted_and_never_runs_again() {
             command: run.command.clone(),
             job: run.job,
             epoch: Epoch(2),
+            output_from: Offsets::default(),
         }))
         .await;
     let AgentFrame::LookAnswer(answer) = session.next().await else { panic!("no answer") };
@@ -261,7 +268,12 @@ async fn time_limits_and_cancels_end_a_command_and_what_it_started() {
 
     let run = run_of(&command("run", 1), 1, &["sleep", "600"]);
     let cancel = |run: &dispatcher::wire::Run| {
-        DispatcherFrame::Cancel(Reference { command: run.command.clone(), job: run.job, epoch: run.epoch })
+        DispatcherFrame::Cancel(Reference {
+            command: run.command.clone(),
+            job: run.job,
+            epoch: run.epoch,
+            output_from: Offsets::default(),
+        })
     };
     session.send(DispatcherFrame::Run(run.clone())).await;
     session.send(cancel(&run)).await;
@@ -277,6 +289,14 @@ async fn time_limits_and_cancels_end_a_command_and_what_it_started() {
         "a late frame stays cancelled"
     );
     assert!(!guest.effects().contains(&never.command.to_string()));
+
+    // One that ended before its cancel says how, also to a session that did not send it.
+    let run = run_of(&command("run", 1), 1, &["false"]);
+    session.send(DispatcherFrame::Run(run.clone())).await;
+    assert_eq!(session.end_of(&run.command).await.result.outcome, exited(1));
+    let mut another = guest.session(2).await;
+    another.send(cancel(&run)).await;
+    assert_eq!(another.end_of(&run.command).await.result.outcome, exited(1));
 }
 
 #[actix_rt::test]

@@ -105,13 +105,22 @@ pub(crate) struct Site {
     ready: Option<Ready>,
     starts: u32,
     largest_file: Option<u64>,
+    environment: Vec<(String, String)>,
 }
 
 impl Site {
     /// A fresh folder; nothing runs yet.
     pub(crate) fn new() -> Self {
         let folder = tempfile::Builder::new().prefix("dispatcher-it-").tempdir().expect("a folder");
-        Self { folder, arguments: Vec::new(), child: None, ready: None, starts: 0, largest_file: None }
+        Self {
+            folder,
+            arguments: Vec::new(),
+            child: None,
+            ready: None,
+            starts: 0,
+            largest_file: None,
+            environment: Vec::new(),
+        }
     }
 
     /// A fresh folder with the process ready on it.
@@ -154,6 +163,16 @@ impl Site {
     pub(crate) fn start(&mut self, arguments: &[&str]) {
         self.arguments = arguments.iter().map(|&a| a.to_owned()).collect();
         self.restart(&Order::default());
+    }
+
+    /// A variable of the environment of the next processes.
+    pub(crate) fn environment(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Process of the site that runs.
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.as_ref().expect("a process runs").id()).expect("a pid"))
     }
 
     /// No file of the next process may grow beyond so many bytes, as on a disk that is full.
@@ -204,6 +223,7 @@ impl Site {
             .arg(&ready_file)
             .args(&self.arguments)
             .env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned()))
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(if armed { Stdio::from(order.descriptor()) } else { Stdio::null() })
             .stdout(log.try_clone().expect("a second handle"))
             .stderr(log);

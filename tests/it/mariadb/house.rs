@@ -8,9 +8,11 @@ use dispatcher::store::provisioning::schema::job;
 use serde_json::Value;
 
 use super::Server;
+use crate::down::{mode_is, works};
 use crate::harness::catalogue::Catalogue;
-use crate::harness::client::{noop, number, run};
-use crate::harness::ledger::Ledger;
+use crate::harness::client::{Client, noop, number, run};
+use crate::harness::http::Http;
+use crate::harness::ledger;
 use crate::harness::{PROGRAM, Site, wait_until};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -73,7 +75,7 @@ fn a_launch_and_a_command_complete_and_go_on_after_a_kill() {
     let again = client.submit(&run(machine, &["/bin/echo", "hello"]), Some("once"));
     assert_eq!(again, command, "the key is known after the kill");
     site.stop();
-    let ledger = Ledger::read(&site.data());
+    let ledger = ledger::read(&site.data());
     assert_eq!(ledger.launches.len(), 2, "nothing was launched twice");
     assert!(ledger.commands.values().all(|runs| *runs == 1), "{ledger:?}");
     assert!(!site.data().join("provisioning.db").exists(), "no file is made beside the server");
@@ -85,6 +87,53 @@ fn a_launch_and_a_command_complete_and_go_on_after_a_kill() {
     assert_eq!(ended, 4);
 }
 
+/// Logs in at the console; the cookie of the session.
+fn session(site: &Site) -> String {
+    let ready = site.ready();
+    let body = format!("login={}&password={}&next=%2F", ready.console_user, ready.console_password);
+    let headers = [("content-type", "application/x-www-form-urlencoded".to_owned())];
+    let answer = Http::new(&ready.url).send("POST", "/login", &headers, body.as_bytes()).expect("an answer");
+    let cookie = answer.headers.get("set-cookie").expect("a session").split(';').next().map(str::to_owned);
+    let cookie = cookie.expect("a cookie");
+    assert!(overview(site, &cookie).contains("All parts are up."));
+    cookie
+}
+
+fn overview(site: &Site, cookie: &str) -> String {
+    let headers = [("cookie", cookie.to_owned())];
+    let answer = Http::new(&site.ready().url).send("GET", "/", &headers, b"").expect("an answer");
+    answer.expect(200).text()
+}
+
+/// What works while rows can be neither read nor written.
+fn away(site: &Site, client: &mut Client, (before, cookie): (i64, &str)) {
+    let ops_url = &site.ready().ops_url;
+    let said = mode_is(ops_url, "provisioning database away");
+    assert_eq!(said["ok"], false, "another node may reach it: {said:#}");
+    assert!(works(&said, "health and metrics") && !works(&said, "reads") && !works(&said, "submits"));
+    // What was read before is shown again, marked; what was not is refused, with a time to come back.
+    let path = format!("/api/v1/jobs/{before}");
+    let read = client.native("GET", &path, None, None).expect("an answer").expect(200);
+    assert_eq!(read.json()["state"], "complete", "{}", read.text());
+    assert!(read.headers.contains_key("x-dispatcher-stale"), "{:?}", read.headers);
+    assert!(read.headers.get("warning").is_some_and(|text| text.starts_with("110")), "{:?}", read.headers);
+    let new = client.native("GET", "/api/v1/jobs?limit=17", None, None).expect("an answer");
+    assert_eq!(new.status, 503, "{}", new.text());
+    let said = client.get("/api/v1/health");
+    assert_eq!(said["mode"], "provisioning database away", "{said:#}");
+    let page = overview(site, cookie);
+    for wanted in ["id=\"stale\"", "<strong>Provisioning database away</strong>", "Works: health and metrics"]
+    {
+        assert!(page.contains(wanted), "{wanted}: {page}");
+    }
+    // A key that nobody checked gets nothing, stale or not.
+    let mut stranger = Client::at(&site.ready().url, site.ready().access_key.clone(), "guessed".to_owned());
+    let read = stranger.native("GET", &path, None, None).expect("an answer");
+    assert_eq!(read.status, 403, "{}", read.text());
+    let live = crate::harness::client::page(ops_url, "/health/live");
+    assert_eq!(live.status, 200, "a restart would not help");
+}
+
 #[test]
 fn while_the_server_is_away_submits_are_refused_and_everything_heals() {
     let Some(server) = Server::given() else { return };
@@ -94,6 +143,7 @@ fn while_the_server_is_away_submits_are_refused_and_everything_heals() {
     let mut client = site.client();
     let before = client.submit(&noop("before"), None);
     client.completed(before);
+    let cookie = session(&site);
     server.proxy.down(true);
     for n in 0..20 {
         let (body, key) = (noop("while it is away"), format!("away-{n}"));
@@ -102,8 +152,7 @@ fn while_the_server_is_away_submits_are_refused_and_everything_heals() {
         let wait: u32 = answer.headers.get("retry-after").and_then(|v| v.parse().ok()).expect("Retry-After");
         assert!(wait <= 1, "{wait}");
     }
-    let read = client.native("GET", &format!("/api/v1/jobs/{before}"), None, None).expect("an answer");
-    assert_eq!(read.status, 503, "{}", read.text());
+    away(&site, &mut client, (before, &cookie));
     server.proxy.down(false);
     let back = Instant::now();
     let mut after = None;
@@ -122,6 +171,9 @@ fn while_the_server_is_away_submits_are_refused_and_everything_heals() {
         in_a_row == 20
     });
     client.completed(after.expect("accepted"));
+    mode_is(&site.ready().ops_url, "all parts up");
+    let fresh = client.native("GET", &path, None, None).expect("an answer").expect(200);
+    assert!(!fresh.headers.contains_key("x-dispatcher-stale"), "{:?}", fresh.headers);
     println!("and completes {:?} after", back.elapsed());
     let jobs = client.jobs("");
     assert_eq!(jobs.len(), 2, "what was refused is not there: {jobs:#?}");

@@ -4,7 +4,7 @@
 //! loudly that it was skipped; with `CI=true` that is a failure.
 
 mod house;
-mod proxy;
+mod outage;
 mod store;
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,14 +12,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use diesel::connection::SimpleConnection as _;
 use dispatcher::store::{AnyConnection, Manager};
 
-use proxy::Proxy;
+use dispatcher::cli::verify::proxy::Link;
 
 /// Databases of one test, dropped with it, and a link to their server.
 pub(crate) struct Server {
     host: String,
     user: String,
     prefix: String,
-    proxy: Proxy,
+    proxy: Link,
 }
 
 impl Server {
@@ -43,7 +43,7 @@ impl Server {
             host: host.to_owned(),
             user: user.to_owned(),
             prefix: format!("dispatcher_it_{}_{number}", std::process::id()),
-            proxy: Proxy::to(host),
+            proxy: Link::to(host).expect("a free port"),
         })
     }
 
@@ -54,7 +54,7 @@ impl Server {
 
     /// The same through the link that can be cut.
     pub(crate) fn through(&self, name: &str) -> String {
-        format!("mysql://{}@{}/{}_{name}", self.user, self.proxy.address, self.prefix)
+        format!("mysql://{}@{}/{}_{name}", self.user, self.proxy.address(), self.prefix)
     }
 
     /// A connection past the link that can be cut.

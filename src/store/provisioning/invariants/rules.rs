@@ -168,7 +168,9 @@ impl<'a> Book<'a> {
         if !is(job, JobState::Complete) {
             return;
         }
-        if job.cancel_by.is_some() || job.undo_begun {
+        // A command that had run when its cancel reached the guest has run.
+        let unwanted = job.cancel_by.is_some() && job.kind != JobKind::RunCommand.as_str();
+        if unwanted || job.undo_begun {
             self.add(
                 Invariant::I7,
                 Some(job),

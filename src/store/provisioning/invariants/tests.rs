@@ -120,7 +120,10 @@ fn well(c: &mut AnyConnection) {
     attempt(c, ("a8", 8), "create", (1, 1));
     c.batch_execute("UPDATE attempt SET outcome = 'open', closed_at = NULL, token = 't8' WHERE uid = 'a8'")
         .expect("never answered");
-    c.batch_execute("INSERT INTO obligation VALUES ('tag', 'j8', 1, 1, 1, NULL, 0, 0, 0)").expect("owed");
+    c.batch_execute(
+        "INSERT INTO obligation VALUES ('tag', 'j8', 1, 1, 1, 'watched', NULL, 0, 0, 0, 0, '[]', '[]', 0, NULL, NULL, 1)",
+    )
+    .expect("owed");
     c.batch_execute("INSERT INTO idem VALUES (1, 'AK', 'key', '', 'j1', 202, NULL, 0)").expect("a key");
     c.batch_execute("INSERT INTO idem VALUES (1, 'AK', 'made', '', NULL, 201, 9, 0)")
         .expect("a key without a job");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use diesel::dsl::case_when;
+use diesel::dsl::{case_when, exists, not};
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable};
 
@@ -10,13 +10,12 @@ use super::Fence;
 use crate::model::{AccountId, AttemptOutcome, AttemptUid, Boot, CustomerId, ErrorClass, JobState, ServerId};
 use crate::ops::failpoint::{Fault, sabotaged};
 use crate::store::provisioning::agent;
-use crate::store::provisioning::insert_new;
-use crate::store::provisioning::job::{Attempt, AttemptRow};
+use crate::store::provisioning::job::{Attempt, AttemptRow, NewAttempts};
 use crate::store::provisioning::limit;
-use crate::store::provisioning::schema::{attempt, job, watch};
+use crate::store::provisioning::schema::{attempt, job};
 use crate::store::provisioning::server::{self, Seen, ServerRow};
-use crate::store::provisioning::watch::{Watch, WatchRow};
-use crate::store::{AnyConnection, Prepared};
+use crate::store::provisioning::watch::{NewWatches, Watch, WatchRow};
+use crate::store::{AnyConnection, Prepared, later};
 
 /// How the guard of an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +49,7 @@ pub fn open_attempt(
         insert_open(connection, row)?;
     }
     let fence = Fence { job: row.job, epoch: row.epoch };
-    if !may_act(connection, fence, boot, state)? {
+    if !may(connection, fence, (boot, state), Some(row.uid))? {
         return Ok(Opened::Fenced);
     }
     if let Some(id) = resource
@@ -66,7 +65,7 @@ pub fn open_attempt(
 /// Writes an attempt; its guard came before.
 pub(super) fn insert_open(connection: &mut AnyConnection, row: &Attempt) -> QueryResult<()> {
     let new = AttemptRow { started_at: connection.now()?.0, ..AttemptRow::from(row) };
-    insert_new(diesel::insert_into(attempt::table).values(&new).execute(connection)).map(drop)
+    later::<NewAttempts>(connection, |rows| rows.0.push(new))
 }
 
 /// The guard before every call: the epoch is current, the owner is this life and, while running, no cancel is asked.
@@ -79,6 +78,17 @@ pub fn may_act(
     boot: Boot,
     state: JobState,
 ) -> QueryResult<bool> {
+    may(connection, fence, (boot, state), None)
+}
+
+/// The same; for a call to be opened also that no other call of the job is open. One may be that nobody knew of when
+/// this one was planned: its commit was given up as unknown and came late.
+fn may(
+    connection: &mut AnyConnection,
+    fence: Fence,
+    (boot, state): (Boot, JobState),
+    opens: Option<AttemptUid>,
+) -> QueryResult<bool> {
     let (now, epoch) = (connection.now()?.0, fence.named(connection)?);
     let mut mine = diesel::update(job::table)
         .filter(job::uid.eq(fence.job.to_string()))
@@ -90,6 +100,13 @@ pub fn may_act(
     }
     if state == JobState::Running {
         mine = mine.filter(job::cancel_by.is_null());
+    }
+    if let Some(own) = opens {
+        let other = attempt::table
+            .filter(attempt::job.eq(fence.job.to_string()))
+            .filter(attempt::outcome.eq(AttemptOutcome::Open.as_str()))
+            .filter(attempt::uid.ne(own.to_string()));
+        mine = mine.filter(not(exists(other)));
     }
     let touched = (
         job::changed_at.eq(now),
@@ -165,7 +182,7 @@ pub fn close_attempt(connection: &mut AnyConnection, close: &Close) -> QueryResu
     }
     if let Then::Await(expected) = &close.then {
         let new = WatchRow { made_at: now, ..WatchRow::from(expected) };
-        insert_new(diesel::insert_into(watch::table).values(&new).execute(connection))?;
+        later::<NewWatches>(connection, |rows| rows.0.push(new))?;
     }
     Ok(true)
 }
@@ -283,8 +300,8 @@ fn insert_handed(
         outcome: AttemptOutcome::Ok.to_string(),
         ..AttemptRow::from(row)
     };
-    insert_new(diesel::insert_into(attempt::table).values(&closed).execute(connection))?;
+    later::<NewAttempts>(connection, |rows| rows.0.push(closed))?;
     agent::insert_command(connection, command)?;
     let new = WatchRow { made_at: now, ..WatchRow::from(expected) };
-    insert_new(diesel::insert_into(watch::table).values(&new).execute(connection)).map(drop)
+    later::<NewWatches>(connection, |rows| rows.0.push(new))
 }

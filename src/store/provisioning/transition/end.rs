@@ -10,9 +10,9 @@ use crate::model::{
     ServerStatus,
 };
 use crate::store::provisioning::job::Job;
-use crate::store::provisioning::schema::{attempt, job, obligation, watch};
+use crate::store::provisioning::schema::{attempt, job, watch};
 use crate::store::provisioning::server::{self, Seen};
-use crate::store::provisioning::{agent, insert_new};
+use crate::store::provisioning::{agent, obligation};
 use crate::store::{AnyConnection, Prepared};
 
 /// How a job ends.
@@ -36,6 +36,8 @@ pub struct End {
     pub obligation: Option<Obligation>,
     /// Whom its end concerns.
     pub kin: Kin,
+    /// Whether who plans the end knew that a cancel was asked: only then may the job be complete in spite of it.
+    pub cancel_known: bool,
 }
 
 /// Whom the end of a job concerns, as its row said when it was read.
@@ -70,7 +72,7 @@ pub struct Obligation {
     pub look_until: Micros,
 }
 
-/// Ends a job, once. `complete` only from `awaiting` and without a cancel; `failed` and `cancelled` only without an
+/// Ends a job, once. `complete` only from `awaiting` and without a cancel that the planner does not know of; `failed` and `cancelled` only without an
 /// open attempt.
 ///
 /// # Errors
@@ -89,8 +91,10 @@ pub fn end(connection: &mut AnyConnection, end: &End) -> QueryResult<bool> {
             mine = mine
                 .filter(job::state.eq(JobState::Awaiting.as_str()))
                 .filter(job::try_no.eq(end.try_no))
-                .filter(job::undo_begun.eq(false))
-                .filter(job::cancel_by.is_null());
+                .filter(job::undo_begun.eq(false));
+            if !end.cancel_known {
+                mine = mine.filter(job::cancel_by.is_null());
+            }
         }
         JobState::Failed | JobState::Cancelled => {
             let open = attempt::table
@@ -143,18 +147,7 @@ pub(super) fn after_end(connection: &mut AnyConnection, end: &End, now: i64) -> 
         server::release(connection, id, end.fence.job)?;
     }
     if let Some(owed) = &end.obligation {
-        let row = (
-            obligation::tag.eq(&owed.tag),
-            obligation::job.eq(end.fence.job.to_string()),
-            obligation::customer.eq(owed.customer.0),
-            obligation::account.eq(owed.account.0),
-            obligation::region.eq(owed.region.0),
-            obligation::expected.eq(None::<String>),
-            obligation::look_at.eq(owed.look_at.0),
-            obligation::look_until.eq(owed.look_until.0),
-            obligation::made_at.eq(now),
-        );
-        insert_new(diesel::insert_into(obligation::table).values(row).execute(connection))?;
+        obligation::owe(connection, end.fence.job, owed)?;
     }
     Ok(())
 }
@@ -183,7 +176,7 @@ pub fn cancel_asked(connection: &mut AnyConnection, uid: JobUid, who: &str) -> Q
 /// What becomes of a job whose command was sent already.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Sent {
-    /// It waits for the guest's answer.
+    /// The guest is asked to end it, and the job waits for the guest's answer.
     Park(Waiting),
     /// It ends: nobody knows.
     End(Box<End>),
@@ -207,7 +200,10 @@ pub fn withdraw(
         return end(connection, unsent);
     }
     match sent {
-        Sent::Park(waiting) => park(connection, unsent.fence, boot, waiting),
+        Sent::Park(waiting) => {
+            agent::call_off(connection, command, unsent.fence.epoch)?;
+            park(connection, unsent.fence, boot, waiting)
+        }
         Sent::End(unknown) => end(connection, unknown),
     }
 }

@@ -81,7 +81,7 @@ struct Group {
 }
 
 /// Takes a group's row for this transaction: its children's ends follow one another from here on.
-fn take(c: &mut AnyConnection, id: i64) -> QueryResult<Option<Group>> {
+fn take_group(c: &mut AnyConnection, id: i64) -> QueryResult<Option<Group>> {
     let now = c.now()?.0;
     let open = job::table.filter(job::id.eq(id).and(job::ended_at.is_null()));
     let touched = (job::changed_at.eq(now), job::version.eq(job::version + 1));
@@ -102,7 +102,7 @@ fn child_ended(
     state: &str,
     called: &mut Called,
 ) -> QueryResult<()> {
-    let group = take(c, parent)?;
+    let group = take_group(c, parent)?;
     diesel::update(child::table.find((parent, id))).set(child::done.eq(true)).execute(c)?;
     let Some(group) = group else { return Ok(()) };
     if group.params.stop_on_failure && state != JobState::Complete.as_str() {
@@ -334,7 +334,7 @@ pub fn unfinished_groups(c: &mut AnyConnection, limit: i64) -> QueryResult<Vec<i
 /// # Errors
 /// What the database reports.
 pub fn mend(c: &mut AnyConnection, id: i64, called: &mut Called) -> QueryResult<()> {
-    let Some(group) = take(c, id)? else { return Ok(()) };
+    let Some(group) = take_group(c, id)? else { return Ok(()) };
     let over = job::table.filter(job::uid.eq(child::job).and(job::ended_at.is_not_null()));
     let left = child::table
         .filter(child::parent.eq(id).and(child::done.eq(false)))

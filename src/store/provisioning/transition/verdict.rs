@@ -23,7 +23,7 @@ pub fn verdict(
     }
     let now = connection.now()?.0;
     let new = EvidenceRow { made_at: now, ..EvidenceRow::from(seen) };
-    let first = insert_new(diesel::insert_into(evidence::table).values(&new).execute(connection))?;
+    let first = insert_new(Prepared(diesel::insert_into(evidence::table).values(&new)).execute(connection))?;
     if let Some(uid) = decides {
         let open = watch::table.filter(watch::uid.eq(uid.to_string()).and(watch::done_at.is_null()));
         Prepared(diesel::update(open).set(watch::done_at.eq(Some(now)))).execute(connection)?;

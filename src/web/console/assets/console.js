@@ -310,6 +310,7 @@
     on("rows", rows);
     on("counts", counts);
     on("job", job);
+    on("mode", () => again());
     stream.onerror = () => {
       say("lost", "Not live since " + (clock ? clock.textContent : "now") + ", trying again");
       // A refused stream (session over, too many) is not tried again by the browser itself.
