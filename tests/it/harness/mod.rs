@@ -103,7 +103,6 @@ pub(crate) struct Site {
     arguments: Vec<String>,
     child: Option<Child>,
     ready: Option<Ready>,
-    starts: u32,
     largest_file: Option<u64>,
     environment: Vec<(String, String)>,
 }
@@ -117,7 +116,6 @@ impl Site {
             arguments: Vec::new(),
             child: None,
             ready: None,
-            starts: 0,
             largest_file: None,
             environment: Vec::new(),
         }
@@ -209,7 +207,6 @@ impl Site {
     #[track_caller]
     pub(crate) fn spawn(&mut self, order: &Order) {
         assert!(self.child.is_none(), "one process at a time keeps a folder");
-        self.starts += 1;
         self.ready = None;
         let ready_file = self.ready_file();
         let _absent = std::fs::remove_file(&ready_file);
@@ -314,11 +311,6 @@ impl Site {
     /// Living guests of this folder.
     pub(crate) fn guests(&self) -> Vec<i32> {
         processes::agents(&self.data())
-    }
-
-    /// How often it was started.
-    pub(crate) const fn starts(&self) -> u32 {
-        self.starts
     }
 
     /// The last lines it wrote.
