@@ -86,6 +86,10 @@ impl Rule {
         self.row.free_starts(self.now).is_none_or(|starts| starts > self.called)
     }
 
+    fn is_open(&self) -> bool {
+        self.has_places() && self.has_starts()
+    }
+
     /// Machine code and sentence for the next one in line.
     fn told(&self, before: i64) -> (&'static str, String) {
         let code = if self.places().is_some_and(|places| places <= 0) { PLACE } else { PACE };
@@ -211,7 +215,7 @@ impl Account {
     fn full(&self) -> impl Iterator<Item = String> + '_ {
         self.rules
             .iter()
-            .filter(|rule| !rule.row.kind.is_empty() && !(rule.has_places() && rule.has_starts()))
+            .filter(|rule| !rule.row.kind.is_empty() && !rule.is_open())
             .map(|rule| rule.row.kind.clone())
     }
 
