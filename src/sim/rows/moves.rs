@@ -49,7 +49,12 @@ impl Rows {
     }
 
     pub(crate) fn claim(&mut self, claim: &Claim) -> bool {
-        let Some(i) = self.index(claim.seen.job) else { return false };
+        self.take(claim).is_some()
+    }
+
+    /// Whether it was claimed now, or before; none when it was not at all.
+    fn take(&mut self, claim: &Claim) -> Option<bool> {
+        let i = self.index(claim.seen.job)?;
         let job = self.jobs[i].job();
         let free = job.owner.is_none_or(|owner| self.is_dead(owner));
         let as_seen = job.epoch == claim.seen.epoch && job.state == claim.from && job.ended_at.is_none();
@@ -65,17 +70,19 @@ impl Rows {
             if claim.from == JobState::Queued {
                 job.claimed_at = Some(now);
             }
-            return true;
+            return Some(true);
         }
         // The commit of this very claim was unknown and it runs again: as wanted means it was mine.
-        job.epoch == claim.next && job.owner == Some(claim.boot)
+        (job.epoch == claim.next && job.owner == Some(claim.boot)).then_some(false)
     }
 
     pub(crate) fn claim_and_open(&mut self, claim: &Claim, attempt: &Attempt) -> Option<bool> {
-        if !self.claim(claim) {
-            return None;
-        }
+        let now = self.take(claim)?;
         let i = self.index(attempt.job)?;
+        if !now {
+            // Two items of one life look the same but for their attempts: what is written is the first one's.
+            return Some(self.jobs[i].history.attempts.iter().any(|a| a.uid == attempt.uid));
+        }
         if self.jobs[i].job().cancel_by.is_some() {
             return Some(false);
         }
@@ -118,6 +125,12 @@ impl Rows {
         true
     }
 
+    /// Whether another call of the job is open: one whose commit came late.
+    fn has_open_besides(&self, new: &Attempt) -> bool {
+        let known = self.history(new.job).map(|history| history.attempts.as_slice()).unwrap_or_default();
+        known.iter().any(|a| a.uid != new.uid && a.outcome == AttemptOutcome::Open)
+    }
+
     fn open_attempt(
         &mut self,
         boot: Boot,
@@ -127,6 +140,9 @@ impl Rows {
     ) -> Opened {
         if server.is_some_and(|id| !self.turn_of(id, new.job)) {
             return Opened::Busy;
+        }
+        if self.has_open_besides(new) {
+            return Opened::Fenced;
         }
         if !self.may_act(Fence { job: new.job, epoch: new.epoch }, boot, state) {
             return Opened::Fenced;
