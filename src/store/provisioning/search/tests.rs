@@ -35,7 +35,8 @@ fn fill(c: &mut AnyConnection, n: i64) {
             "WITH RECURSIVE k(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM k WHERE i < {n}) \
              INSERT INTO job SELECT printf('%032d', i), i, {MINE}, 300, 500, 'K', 'r', 'noop', '{{}}', 'Do nothing', \
              CASE WHEN i % 100 = 0 THEN 'failed' ELSE 'complete' END, 1, NULL, 1, 0, 0, NULL, NULL, '', '', NULL, \
-             NULL, NULL, 0, {now} - ({n} - i) * 1000000, NULL, {now}, {now}, {now} - ({n} - i) * 1000000 + 500000, 1 FROM k"
+             NULL, NULL, 0, {now} - ({n} - i) * 1000000, NULL, {now}, {now}, {now} - ({n} - i) * 1000000 + 500000, 1, \
+             NULL, FALSE FROM k"
         ),
     );
 }
@@ -107,6 +108,7 @@ const SEARCHES: &[(Field, &[&str])] = &[
     (Field::Took, &["took:>5m", "took:<5m", "-took:>5m"]),
     (Field::Attempts, &["attempts:>2", "attempts:<2", "attempts:1"]),
     (Field::Outcome, &["outcome:unknown", "-outcome:unknown"]),
+    (Field::Parent, &["parent:7", "parent:none"]),
     (Field::Id, &["7", "id:7,8", "-7", "web", "\"do not\""]),
 ];
 
