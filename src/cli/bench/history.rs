@@ -112,7 +112,7 @@ fn rows(dialect: &Dialect, jobs: u32) -> Vec<String> {
          '{params}', 'Do nothing', CASE WHEN n % 50 = 1 THEN 'failed' WHEN n % 50 = 2 THEN 'cancelled' \
          ELSE 'complete' END, 2, NULL, 1, 0, 0, NULL, NULL, '', '', NULL, NULL, 'nothing was to be done', 0, \
          {first} + n * {step}, {first} + n * {step} + 1000, {first} + n * {step} + 5000, \
-         {first} + n * {step} + 60000000, {first} + n * {step} + 5000, 6 \
+         {first} + n * {step} + 60000000, {first} + n * {step} + 5000, 6, NULL, FALSE \
          FROM {} CROSS JOIN (SELECT customer, account, person, access_key FROM api_key LIMIT 1) asked \
          WHERE n < {jobs}",
         numbers(jobs)
