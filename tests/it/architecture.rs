@@ -438,11 +438,7 @@ fn every_write_to_a_job_names_its_epoch() {
             );
         }
     }
-<<<<<<< HEAD
     for known in ["guard", "take_over", "end", "quarantine", "cancel_asked"] {
-=======
-    for known in ["take", "take_over", "end", "quarantine", "cancel_asked"] {
->>>>>>> models
         assert!(seen.contains(known), "the test no longer sees that {known} writes jobs: {seen:?}");
     }
 }
