@@ -168,7 +168,15 @@ impl Scenario {
             },
             "read-only-look" => Self {
                 served: true,
-                mix: Mix { commands: 60, command_cancels: 80, cancel_ms: 3000, launches: 30, ..LAUNCHES },
+                mix: Mix {
+                    commands: 60,
+                    command_cancels: 80,
+                    cancel_ms: 3000,
+                    launches: 30,
+                    terminates: 0,
+                    moves: 0,
+                    ..LAUNCHES
+                },
                 odds: quiet,
                 only: Some(Only::StandAt("command.marked", 16_000)),
                 expected: &[Class::Invariant],

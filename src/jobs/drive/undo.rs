@@ -60,9 +60,9 @@ impl Driver<'_> {
             None if sent || !may_be_hidden(history, &line, asked) => {
                 return self.gone(history, promise).await;
             }
-            None => return Ok(Next::Pause(UNDO_LOOK)),
             Some(ServerStatus::Stopping) if sent => return Ok(Next::Pause(UNDO_LOOK)),
-            Some(_) => {}
+            // One that is not shown yet is terminated all the same: its id is known.
+            None | Some(_) => {}
         }
         attempt.lease.clone_from(&line.lease.shown);
         let change =

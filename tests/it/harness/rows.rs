@@ -12,7 +12,6 @@ pub(crate) struct JobRow {
     pub(crate) uid: String,
     pub(crate) id: i64,
     pub(crate) state: String,
-    pub(crate) message: Option<String>,
 }
 
 /// Opens the provisioning database of a data folder.
@@ -25,6 +24,6 @@ pub(crate) fn open(data: &Path) -> AnyConnection {
 
 /// All jobs by number.
 pub(crate) fn jobs(connection: &mut AnyConnection) -> Vec<JobRow> {
-    let columns = (job::uid, job::id, job::state, job::message);
+    let columns = (job::uid, job::id, job::state);
     job::table.order(job::id).select(columns).load(connection).expect("rows")
 }
