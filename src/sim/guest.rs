@@ -231,7 +231,7 @@ impl World {
     }
 
     fn guest_looks(&mut self, server: i64, reference: &Reference) {
-        let (now, reads) = (self.now, self.wrong == Some(Wrong::LookOnlyReads));
+        let now = self.now;
         let guest = self.guest(server);
         let floor = guest.book.floor(reference.job);
         let command = reference.command.clone();
@@ -239,7 +239,7 @@ impl World {
             let answer = LookAnswer { command, state: LookState::Refused, floor };
             return self.reply(server, AgentFrame::LookAnswer(answer));
         }
-        if let Some(record) = guest.book.raised_by(reference, now).filter(|_| !reads) {
+        if let Some(record) = guest.book.raised_by(reference, now) {
             guest.record(record);
         }
         let state = guest.book.state(&command);

@@ -122,11 +122,6 @@ fn found_a_call_before_its_intent() {
 }
 
 #[test]
-fn found_a_look_of_a_guest_that_only_reads() {
-    is_found(Wrong::LookOnlyReads, &[K, S], &["look:"]);
-}
-
-#[test]
 fn found_a_journal_that_is_written_after_the_start() {
     is_found(Wrong::JournalAfterStart, &[K, S], &["I9:"]);
 }

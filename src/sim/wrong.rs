@@ -22,8 +22,6 @@ pub(super) enum Wrong {
     RetryWithoutLook,
     /// Taking back begins before its state is committed.
     UndoBeforeCommit,
-    /// A guest's look raises no floor.
-    LookOnlyReads,
     /// A guest writes to its journal after the start.
     JournalAfterStart,
     /// A call is sent before its attempt is committed.

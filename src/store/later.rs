@@ -1,10 +1,12 @@
 //! Rows that the items of one transaction write together at its end, in one statement for all of them.
 //!
 //! An item's guard is a statement of its own, because its outcome is the item's answer. What follows a guard only has to
-//! be in the same commit; on a server each statement is a round trip, so such rows are gathered and written at once.
-//! An embedded database is asked without one, and keeps its statement for a single row prepared. A
-//! statement of a later item does not see them, so only rows are gathered that nobody asks for before the commit: an
-//! item is sent when the one it follows from was answered, and that is after its commit.
+//! be in the same commit; on a server each statement is a round trip, so such rows are gathered and written at once. An
+//! embedded database is asked without one, and keeps its statement for a single row prepared.
+//!
+//! A statement of a later item does not see what is gathered. Mostly it need not: an item is sent when the one it follows
+//! from was answered, and that is after its commit. But an item that was given up as unknown may come late, beside
+//! another of the same job; so whatever asks for open attempts or watches calls [`catch_up`] first.
 
 use std::any::{Any, TypeId};
 use std::cell::RefCell;
@@ -65,12 +67,25 @@ impl Gathering {
 
     /// Writes all that was gathered.
     pub(super) fn write(self, connection: &mut AnyConnection) -> QueryResult<()> {
-        let mut all = GATHERED.take().unwrap_or_default();
+        let all = GATHERED.take().unwrap_or_default();
         // What the rows themselves write is written at once.
         drop(self);
-        all.sort_by_key(|kind| kind.order());
-        all.into_iter().try_for_each(|kind| kind.write(connection))
+        write_all(all, connection)
     }
+}
+
+fn write_all(mut all: Vec<Box<dyn Gathered>>, connection: &mut AnyConnection) -> QueryResult<()> {
+    all.sort_by_key(|kind| kind.order());
+    all.into_iter().try_for_each(|kind| kind.write(connection))
+}
+
+/// Writes what earlier items of the transaction gathered, so that the next statement sees it.
+///
+/// # Errors
+/// What the database reports.
+pub(crate) fn catch_up(connection: &mut AnyConnection) -> QueryResult<()> {
+    let all = GATHERED.with_borrow_mut(|gathered| gathered.as_mut().map(std::mem::take));
+    write_all(all.unwrap_or_default(), connection)
 }
 
 impl Drop for Gathering {
@@ -107,7 +122,7 @@ pub(crate) fn later<L: Later>(connection: &mut AnyConnection, add: impl FnOnce(&
 
 #[cfg(test)]
 mod tests {
-    use super::{Gathering, Later, later};
+    use super::{Gathering, Later, catch_up, later};
     use crate::store::{AnyConnection, Manager};
     use diesel::QueryResult;
     use std::cell::RefCell;
@@ -150,8 +165,11 @@ mod tests {
         later::<First>(c, |rows| rows.0.push(2)).expect("gathered");
         later::<Second>(c, |rows| rows.0.push(3)).expect("gathered");
         assert!(WRITTEN.take().is_empty());
+        catch_up(c).expect("written");
+        assert_eq!(WRITTEN.take(), ["first [2]", "second [1, 3]"], "the next statement sees them");
+        later::<First>(c, |rows| rows.0.push(6)).expect("gathered");
         gathering.write(c).expect("written");
-        assert_eq!(WRITTEN.take(), ["first [2]", "second [1, 3]"]);
+        assert_eq!(WRITTEN.take(), ["first [6]"], "and no row is written twice");
         // What a failed transaction gathered is gone with it.
         let gathering = begin();
         later::<First>(c, |rows| rows.0.push(4)).expect("gathered");

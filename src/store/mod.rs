@@ -35,6 +35,6 @@ pub use connection::{ANALYTICS, AnyConnection, CREDENTIALS, Database, Manager, P
 pub use error::Error;
 pub use handle::{Counters, Settings, Store};
 pub use keeper::{Desk, Keeper};
-pub(crate) use later::{Later, later};
+pub(crate) use later::{Later, catch_up, later};
 pub(crate) use prepared::Prepared;
 pub use url::{InvalidUrl, Target};

@@ -35,6 +35,7 @@ on_both!(
     readers_survive_panics,
     panic_error_and_stop_of_the_databases_actor_are_survived_and_no_write_is_lost,
     a_writer_that_ends_is_started_again_and_serves_what_waited,
+    what_one_item_opened_another_of_the_same_commit_sees,
     old_records_are_forgotten_a_few_at_a_time_and_young_ones_kept,
     one_idempotency_key_makes_one_job_however_many_ask_together,
     a_repeat_of_the_same_item_is_its_own_answer_and_a_used_number_is_nobodys,
@@ -374,6 +375,30 @@ async fn attempts_of_one_commit_are_written_together_and_again_and_histories_rea
         assert_eq!(alone.attempts.len(), 1);
         assert_eq!(together.iter().find(|history| history.job.uid == uid), Some(&alone));
     }
+}
+
+async fn what_one_item_opened_another_of_the_same_commit_sees(bed: Bed) {
+    let house = open(bed);
+    let store = &house.store;
+    let (boot, uid) = (life(store).await, queued(store, 1).await);
+    store.write(move |c| transition::claim(c, &claim_of(uid, 0, boot))).await.expect("claimed");
+    let (gate, held) = hold(store).await;
+    let opens = |attempt: Attempt| {
+        Box::pin(store.write(move |c| transition::open_attempt(c, boot, JobState::Running, &attempt, None)))
+    };
+    // One that was given up as unknown comes late, beside the one that was planned instead, and an end.
+    let (late, planned) = (attempt_at(uid), attempt_at(uid));
+    let end = end_of(uid, 1, JobState::Failed);
+    let ends = Box::pin(store.write(move |c| transition::end(c, &end)));
+    let mut all = Box::pin(futures_util::future::join3(opens(late), opens(planned), ends));
+    assert!(futures_util::poll!(&mut all).is_pending());
+    drop(gate);
+    let (late, planned, ended) = all.await;
+    held.await.expect("ended");
+    assert_eq!((late.expect("run"), planned.expect("run")), (Opened::Yes, Opened::Fenced));
+    assert!(!ended.expect("run"), "no job fails with an open attempt");
+    let history = store.read(move |c| job::history(c, uid)).await.expect("read").expect("a job");
+    assert_eq!((history.attempts.len(), history.job.ended_at), (1, None));
 }
 
 async fn one_of_many_lives_claims_and_only_a_living_one_takes_over(bed: Bed) {

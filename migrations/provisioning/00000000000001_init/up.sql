@@ -264,7 +264,7 @@ CREATE TABLE job (
 );
 CREATE UNIQUE INDEX job_id ON job (id);
 CREATE INDEX job_customer ON job (customer, id);
-CREATE INDEX job_open ON job (ended_at, owner, due_at);
+CREATE INDEX job_open ON job (ended_at, owner, due_at, state);
 CREATE INDEX job_changed ON job (changed_at);
 CREATE INDEX job_server ON job (server, id);
 CREATE INDEX job_state ON job (customer, state, id);

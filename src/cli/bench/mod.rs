@@ -112,8 +112,19 @@ impl Args {
     }
 }
 
-/// Measures and shows.
+/// Measures and shows. A signal ends it, and with it all that it started and made.
 pub(super) async fn run(args: &Args, out: &mut dyn Write) -> Result<u8, Error> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut ended, mut broken) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stopped = || Err(Error::Usage("stopped by a signal; nothing was measured to its end".to_owned()));
+    tokio::select! {
+        done = measured(args, out) => done,
+        _ = ended.recv() => stopped(),
+        _ = broken.recv() => stopped(),
+    }
+}
+
+async fn measured(args: &Args, out: &mut dyn Write) -> Result<u8, Error> {
     let mut all = Vec::new();
     for n in 1..=args.runs {
         say(&format!("run {n} of {}", args.runs))?;

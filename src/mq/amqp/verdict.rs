@@ -12,7 +12,7 @@ use crate::store::provisioning::job::Evidence;
 use crate::store::provisioning::schema::audit;
 use crate::store::provisioning::sequence::Sequence;
 use crate::store::provisioning::{insert_new, transition, watch};
-use crate::store::{AnyConnection, Error};
+use crate::store::{AnyConnection, Error, catch_up};
 
 /// Audit records of refused verdicts are at most one so often: a flood must not fill the table. All are counted.
 const AUDIT_EVERY: Duration = Duration::from_secs(1);
@@ -113,6 +113,7 @@ impl Desk {
 
 /// One item: the evidence, the end of the watch, and the message that tells of it.
 fn store(c: &mut AnyConnection, said: &Said, announce: &Announce) -> QueryResult<Heard> {
+    catch_up(c)?;
     let Some(watch) = watch::by_uid(c, said.watch)? else { return Ok(Heard::Unknown) };
     if said.job.is_some_and(|job| job != watch.job) {
         return Ok(Heard::Foreign);

@@ -15,6 +15,7 @@
 //! A walk that ends before it found enough says where it ended, and the next answer goes on from there.
 
 mod cond;
+mod pieces;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ use std::collections::HashMap;
 
 use diesel::prelude::*;
 
+use self::pieces::{PIECE, Pieces};
 use super::job::JobRow;
 use super::schema::{attempt, child, job};
 use crate::model::query::{Query, Term, Test};
@@ -229,7 +231,7 @@ impl Search {
         let (mut low, mut high) = (0, newest.unwrap_or(0) + 1);
         while low < high {
             let middle = low + (high - low) / 2;
-            // From the index alone, and its row by its number; see `newest`.
+            // From the index alone, and its row by its number; see `Pieces`.
             let next: Option<i64> = mine
                 .filter(job::id.ge(middle))
                 .order(job::id.asc())
@@ -258,14 +260,39 @@ impl Search {
         now: Micros,
         limit: i64,
     ) -> QueryResult<Vec<JobRow>> {
-        let found = self.fitting(lane, span, now).order(job::id.desc()).limit(limit);
-        if self.walks(lane) || !matches!(lane, Lane::All) || !connection.is_server() {
+        if !connection.is_server() || matches!(lane, Lane::Ids(_)) {
+            let found = self.fitting(lane, span, now).order(job::id.desc()).limit(limit);
             return found.select(JobRow::as_select()).load(connection);
         }
-        // Asked for whole rows, MariaDB goes through all numbers of the tenant from the newest on, however far down the
-        // page begins: it takes the index by the tenant alone. Asked for what the index holds, it begins at the page.
-        let names: Vec<String> = found.select(job::uid).load(connection)?;
-        job::table.filter(job::uid.eq_any(names)).select(JobRow::as_select()).load(connection)
+        let (mut rows, mut pieces) = (Vec::new(), Pieces::of(lane, span, limit));
+        let enough = usize::try_from(limit).unwrap_or(usize::MAX);
+        while rows.len() < enough
+            && let Some(names) = pieces.next(self, connection)?
+        {
+            let found = self.fitting(lane, Span::default(), now).filter(job::uid.eq_any(names));
+            rows.extend(found.select(JobRow::as_select()).load(connection)?);
+        }
+        rows.sort_by_key(|row: &JobRow| std::cmp::Reverse(row.id));
+        rows.truncate(enough);
+        Ok(rows)
+    }
+
+    /// The states of all rows of a lane that fit.
+    fn states_of(
+        &self,
+        connection: &mut AnyConnection,
+        (lane, span): (&Lane, Span),
+        now: Micros,
+    ) -> QueryResult<Vec<String>> {
+        if !connection.is_server() || matches!(lane, Lane::Ids(_)) {
+            return self.fitting(lane, span, now).select(job::state).load(connection);
+        }
+        let (mut states, mut pieces) = (Vec::new(), Pieces::of(lane, span, PIECE));
+        while let Some(names) = pieces.next(self, connection)? {
+            let found = self.fitting(lane, Span::default(), now).filter(job::uid.eq_any(names));
+            states.extend(found.select(job::state).load::<String>(connection)?);
+        }
+        Ok(states)
     }
 
     /// The number at which a walk through a lane ends; nothing when the lane is short.
@@ -331,8 +358,7 @@ pub fn counts(connection: &mut AnyConnection, search: &Search) -> QueryResult<Co
         let floor = search.floor(connection, &lane, span)?;
         whole &= floor.is_none();
         let within = floor.map_or(span, |floor| span.over(floor));
-        let states: Vec<String> = search.fitting(&lane, within, now).select(job::state).load(connection)?;
-        for state in states {
+        for state in search.states_of(connection, (&lane, within), now)? {
             *counts.entry(state).or_default() += 1;
         }
     }

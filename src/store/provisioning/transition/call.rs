@@ -15,7 +15,7 @@ use crate::store::provisioning::limit;
 use crate::store::provisioning::schema::{attempt, job};
 use crate::store::provisioning::server::{self, Seen, ServerRow};
 use crate::store::provisioning::watch::{NewWatches, Watch, WatchRow};
-use crate::store::{AnyConnection, Prepared, later};
+use crate::store::{AnyConnection, Later, Prepared, catch_up, later};
 
 /// How the guard of an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +89,9 @@ fn may(
     (boot, state): (Boot, JobState),
     opens: Option<AttemptUid>,
 ) -> QueryResult<bool> {
+    if opens.is_some() {
+        catch_up(connection)?;
+    }
     let (now, epoch) = (connection.now()?.0, fence.named(connection)?);
     let mut mine = diesel::update(job::table)
         .filter(job::uid.eq(fence.job.to_string()))
@@ -162,15 +165,13 @@ pub fn close_attempt(connection: &mut AnyConnection, close: &Close) -> QueryResu
         return Ok(false);
     }
     let now = connection.now()?.0;
-    let written = diesel::update(attempt::table.find(close.attempt.to_string())).set((
-        attempt::outcome.eq(close.outcome.as_str()),
-        attempt::class.eq(close.class.map(ErrorClass::as_str)),
-        attempt::evidence.eq(&close.evidence),
-        attempt::output.eq(&close.output),
-        attempt::closed_at.eq(Some(now)),
-        attempt::version.eq(attempt::version + 1),
-    ));
-    Prepared(written).execute(connection)?;
+    let outcome = Outcome {
+        outcome: close.outcome.as_str(),
+        class: close.class.map(ErrorClass::as_str),
+        evidence: close.evidence.clone(),
+        output: close.output.clone(),
+    };
+    later::<Outcomes>(connection, |all| all.add(outcome, close.attempt.to_string()))?;
     if close.class == Some(ErrorClass::Throttled) {
         throttled(connection, close)?;
     }
@@ -201,6 +202,55 @@ fn throttled(connection: &mut AnyConnection, close: &Close) -> QueryResult<()> {
         .select((job::customer, job::account))
         .first(connection)?;
     limit::throttled(connection, (CustomerId(customer), AccountId(account)), close.retry_after)
+}
+
+/// What is written of an attempt when its effect is known.
+#[derive(PartialEq, Eq)]
+struct Outcome {
+    outcome: &'static str,
+    class: Option<&'static str>,
+    evidence: String,
+    output: String,
+}
+
+/// Attempts whose guards came before, by what is written of them.
+#[derive(Default)]
+struct Outcomes(Vec<(Outcome, Vec<String>)>);
+
+impl Outcomes {
+    fn add(&mut self, outcome: Outcome, attempt: String) {
+        // With the last group of the kind only: of two outcomes of one attempt the later one stands.
+        match self.0.last_mut() {
+            Some((last, attempts)) if *last == outcome => attempts.push(attempt),
+            _ => self.0.push((outcome, vec![attempt])),
+        }
+    }
+}
+
+impl Later for Outcomes {
+    const ORDER: u8 = 1;
+
+    fn write(self, connection: &mut AnyConnection) -> QueryResult<()> {
+        let now = connection.now()?.0;
+        for (of, attempts) in self.0 {
+            let set = (
+                attempt::outcome.eq(of.outcome),
+                attempt::class.eq(of.class),
+                attempt::evidence.eq(&of.evidence),
+                attempt::output.eq(&of.output),
+                attempt::closed_at.eq(Some(now)),
+                attempt::version.eq(attempt::version + 1),
+            );
+            match attempts.as_slice() {
+                [one] => Prepared(diesel::update(attempt::table.find(one)).set(set)).execute(connection)?,
+                many => {
+                    let all = attempt::table.filter(attempt::uid.eq_any(many));
+                    diesel::update(all).set(set).execute(connection)?
+                }
+            };
+        }
+        Ok(())
+    }
 }
 
 /// The guard of [`close_attempt`]: moves the job itself.

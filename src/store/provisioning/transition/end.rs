@@ -13,7 +13,7 @@ use crate::store::provisioning::job::Job;
 use crate::store::provisioning::schema::{attempt, job, watch};
 use crate::store::provisioning::server::{self, Seen};
 use crate::store::provisioning::{agent, obligation};
-use crate::store::{AnyConnection, Prepared};
+use crate::store::{AnyConnection, Prepared, catch_up};
 
 /// How a job ends.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,6 +79,9 @@ pub struct Obligation {
 /// What the database reports.
 pub fn end(connection: &mut AnyConnection, end: &End) -> QueryResult<bool> {
     debug_assert!(end.state.is_end(), "an end is an end: {end:?}");
+    if end.state != JobState::Complete {
+        catch_up(connection)?;
+    }
     let (now, epoch) = (connection.now()?.0, end.fence.named(connection)?);
     let name = end.fence.job.to_string();
     let mut mine = diesel::update(job::table)

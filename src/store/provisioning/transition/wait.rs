@@ -4,8 +4,8 @@ use diesel::prelude::*;
 
 use super::Fence;
 use crate::model::{AttemptUid, Boot, JobState, Micros};
-use crate::store::AnyConnection;
 use crate::store::provisioning::schema::{attempt, job};
+use crate::store::{AnyConnection, catch_up};
 
 /// Until when and why a job waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +79,7 @@ pub fn quarantine(
     if rows == 1
         && let Some(quiet) = quiet
     {
+        catch_up(connection)?;
         let first = attempt::uid.eq(quiet.attempt.to_string()).and(attempt::quiet_until.is_null());
         diesel::update(attempt::table.filter(first))
             .set((attempt::quiet_until.eq(Some(quiet.until.0)), attempt::version.eq(attempt::version + 1)))

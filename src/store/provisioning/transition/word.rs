@@ -4,10 +4,10 @@ use diesel::prelude::*;
 
 use super::end::{End, after_end};
 use crate::model::{AttemptOutcome, CustomerId, JobState, Micros, Uid, Verdict};
-use crate::store::AnyConnection;
 use crate::store::provisioning::insert_new;
 use crate::store::provisioning::job::{Evidence, EvidenceRow};
 use crate::store::provisioning::schema::{attempt, audit, evidence, job};
+use crate::store::{AnyConnection, catch_up};
 
 /// What a person says became of a job.
 #[derive(Clone, Debug, PartialEq)]
@@ -122,6 +122,7 @@ fn close_calls(connection: &mut AnyConnection, word: &Word, now: Micros) -> Quer
         JobState::Failed | JobState::Cancelled => AttemptOutcome::Void,
         _ => return Ok(()),
     };
+    catch_up(connection)?;
     let open = attempt::job
         .eq(word.end.fence.job.to_string())
         .and(attempt::outcome.eq(AttemptOutcome::Open.as_str()));
