@@ -139,11 +139,13 @@ fn a_blocked_database_thread_turns_health_red_ends_the_process_and_the_next_one_
 fn a_blocked_main_thread_ends_the_process_too() {
     let mut site = Site::new();
     site.start(&["--guest-processes", "0"]);
+    let mut client = site.client();
+    let mut body = Catalogue::read(&mut client).launch("no keys");
+    // Due in the next life, whose first lease, for this job or for the janitor, blocks.
+    body["delaySeconds"] = 4.into();
+    let launch = client.submit(&body, None);
     site.stop();
     site.restart(&block("lease.answer", 1));
-    let mut client = site.client();
-    let body = Catalogue::read(&mut client).launch("no keys");
-    let launch = client.submit(&body, None);
     ends(&mut site, "arbiter main has not moved for ");
     let log = site.whole_log();
     assert!(log.lines().last().is_some_and(|last| last.contains("so it is ended")), "{}", site.log());

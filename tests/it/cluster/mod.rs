@@ -92,6 +92,12 @@ fn what_a_killed_node_held_goes_on_elsewhere_and_nothing_happens_twice() {
 /// How long a node stands still: far longer than it takes to be declared dead, and than any call.
 const PAUSE: Duration = Duration::from_secs(60);
 
+/// A job as the API shows it, but for what the janitor looks at after its end: that goes on.
+fn without_looks(mut job: Value) -> Value {
+    job.as_object_mut().and_then(|fields| fields.remove("obligations"));
+    job
+}
+
 /// A node stands still for a minute in the middle of its calls and wakes: another has taken its jobs over, and what it still
 /// had in hand moves none of them. Gives the installation and its jobs back.
 fn stood_still(of_cloud: &str) -> Option<(House, Vec<i64>)> {
@@ -110,7 +116,8 @@ fn stood_still(of_cloud: &str) -> Option<(House, Vec<i64>)> {
     assert_eq!(said["ok"], true, "{said:#}");
     assert!(works(&said, "submits") && works(&said, "calls to clouds") && works(&said, "reads"), "{said:#}");
     end_of_all(&mut other, &jobs);
-    let before: Vec<Value> = jobs.iter().map(|job| other.job(*job)).collect();
+    let mut shown = || -> Vec<Value> { jobs.iter().map(|job| without_looks(other.job(*job))).collect() };
+    let before = shown();
     wait_until("it stood still for a minute", PAUSE * 2, || stopped.elapsed() >= PAUSE);
     house.serve[0].signal(Signal::SIGCONT);
     let status = house.serve[0].ended(SOON);
@@ -119,8 +126,7 @@ fn stood_still(of_cloud: &str) -> Option<(House, Vec<i64>)> {
         Some(1),
         "a life that was declared dead ends, and its supervisor starts a new one"
     );
-    let after: Vec<Value> = jobs.iter().map(|job| other.job(*job)).collect();
-    assert_eq!(before, after, "what it still had in hand moved no job");
+    assert_eq!(before, shown(), "what it still had in hand moved no job");
     let ledger = house.ledger();
     assert!(ledger.commands.values().all(|runs| *runs == 1), "{ledger:?}");
     house.serve[0].start();
