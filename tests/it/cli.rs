@@ -176,7 +176,9 @@ fn lists_are_searched_and_what_is_wrong_says_what_to_do() {
     let health = line(&site, "health --json").ends(0).json();
     let told = vec!["mode", "modes", "ok", "parts", "since", "waits", "works"];
     assert_eq!((names(&health), &health["ok"]), (told, &true.into()));
-    assert!(line(&site, "health").ends(0).out.starts_with("PART"));
+    let shown = line(&site, "health").ends(0).out;
+    let mode = health["mode"].as_str().expect("a mode");
+    assert!(shown.starts_with(mode) && shown.contains("\nPART "), "{shown}");
 }
 
 #[test]

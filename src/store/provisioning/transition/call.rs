@@ -170,6 +170,7 @@ pub fn close_attempt(connection: &mut AnyConnection, close: &Close) -> QueryResu
         class: close.class.map(ErrorClass::as_str),
         evidence: close.evidence.clone(),
         output: close.output.clone(),
+        at: now,
     };
     later::<Outcomes>(connection, |all| all.add(outcome, close.attempt.to_string()))?;
     if close.class == Some(ErrorClass::Throttled) {
@@ -211,6 +212,8 @@ struct Outcome {
     class: Option<&'static str>,
     evidence: String,
     output: String,
+    /// When its item ran: what follows in the same item happened no earlier.
+    at: i64,
 }
 
 /// Attempts whose guards came before, by what is written of them.
@@ -231,14 +234,13 @@ impl Later for Outcomes {
     const ORDER: u8 = 1;
 
     fn write(self, connection: &mut AnyConnection) -> QueryResult<()> {
-        let now = connection.now()?.0;
         for (of, attempts) in self.0 {
             let set = (
                 attempt::outcome.eq(of.outcome),
                 attempt::class.eq(of.class),
                 attempt::evidence.eq(&of.evidence),
                 attempt::output.eq(&of.output),
-                attempt::closed_at.eq(Some(now)),
+                attempt::closed_at.eq(Some(of.at)),
                 attempt::version.eq(attempt::version + 1),
             );
             match attempts.as_slice() {
