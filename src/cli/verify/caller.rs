@@ -60,15 +60,26 @@ impl Caller {
         sorted(tokio::time::timeout(PATIENCE, client.post("/api/v1/jobs", body, key)).await)
     }
 
-    /// Asks for the cancel of a job; one that has ended is not cancelled, and that is no odd answer.
+    /// Asks for the cancel of a job; one that has ended is not cancelled, and that is no odd answer. A node that does not
+    /// answer is left for the next one: that it may have heard changes nothing about being asked again.
     pub(super) async fn cancel(&mut self, job: i64) -> Answer {
-        let Some(client) = self.client() else { return Answer::NotTaken };
         let path = format!("/api/v1/jobs/{job}/cancel");
-        let answer = tokio::time::timeout(PATIENCE, client.post(&path, &json!({}), None)).await;
-        if let Ok(Err(client::Error::Refused { status: 409, .. })) = answer {
-            return Answer::NotTaken;
+        let nodes = self.doors.borrow().len();
+        let mut heard = Answer::NotTaken;
+        for _ in 0..nodes {
+            if let Some(client) = self.client() {
+                let answer = tokio::time::timeout(PATIENCE, client.post(&path, &json!({}), None)).await;
+                if let Ok(Err(client::Error::Refused { status: 409, .. })) = answer {
+                    return Answer::NotTaken;
+                }
+                heard = sorted(answer);
+            }
+            match heard {
+                Answer::NotTaken | Answer::Indefinite => self.turn = self.turn.wrapping_add(1),
+                Answer::Ok(_) | Answer::Odd(_) => break,
+            }
         }
-        sorted(answer)
+        heard
     }
 
     /// A job as some node shows it now; none when the node does not answer.

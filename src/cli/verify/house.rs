@@ -184,6 +184,12 @@ impl House {
         if news {
             self.publish();
         }
+        for at in 0..self.members.len() {
+            let due = |member: &Member| member.tended && !member.runs() && Instant::now() >= member.resume_at;
+            if self.members.get(at).is_some_and(due) {
+                self.start(at)?;
+            }
+        }
         Ok(())
     }
 
@@ -193,6 +199,8 @@ impl House {
         let told = member.armed && status.signal() == Some(Signal::SIGKILL as i32);
         if told {
             self.deaths += 1;
+            // It died there; with the same order again it might never come further.
+            self.orders.remove(&member.kind);
             self.recovery.follow(boot);
         } else {
             // As an init system waits before it starts a service again.

@@ -104,7 +104,7 @@ fn may(
     if state == JobState::Running {
         mine = mine.filter(job::cancel_by.is_null());
     }
-    if let Some(own) = opens {
+    if let Some(own) = opens.filter(|_| !sabotaged(Fault::NoFence)) {
         let other = attempt::table
             .filter(attempt::job.eq(fence.job.to_string()))
             .filter(attempt::outcome.eq(AttemptOutcome::Open.as_str()))
