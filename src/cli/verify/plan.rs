@@ -10,7 +10,7 @@ use crate::ops::failpoint::PLACES;
 /// A place of the key manager, which is no part of a job's own path.
 pub(super) const ANSWER: &str = "lease.answer";
 /// What a job passes only when something went wrong before: processes are armed at these as long as they are missing.
-const RARE: [&str; 5] = ["takeover", "resend", "try", "undo-state", "undo-call"];
+const RARE: [&str; 6] = ["takeover", "resend", "cancel", "try", "undo-state", "undo-call"];
 /// Deaths at each place that a long run asks for.
 const LONG: usize = 20;
 /// Deaths by chance among those at places, in percent.

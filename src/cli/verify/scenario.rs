@@ -88,7 +88,7 @@ impl Default for Scenario {
                 terminates: 15,
                 moves: 10,
                 cancels: 15,
-                command_cancels: 5,
+                command_cancels: 20,
                 cancel_ms: 200,
                 keyless: 30,
             },
