@@ -61,6 +61,11 @@ pub(super) const fn is_fresh(entered: &Entered) -> Result<bool, Error> {
     }
 }
 
+/// Whether the job has not ended, as the database shows it now.
+fn is_open(connection: &mut crate::store::AnyConnection, uid: JobUid) -> diesel::QueryResult<bool> {
+    Ok(job::by_uid(connection, uid)?.is_some_and(|row| row.ended_at.is_none()))
+}
+
 pub(super) async fn cancel(spec: Spec, ask: CancelJob) -> Result<(), Error> {
     let id = ask.id;
     let uid = uid_of(&spec.store, ask.customer, id).await?;
@@ -73,15 +78,19 @@ pub(super) async fn cancel(spec: Spec, ask: CancelJob) -> Result<(), Error> {
             },
             None => false,
         };
-        let open = job::by_uid(c, uid)?.is_some_and(|row| row.ended_at.is_none());
-        if !open && !known {
+        if !known && !is_open(c, uid)? {
             return Ok(None);
         }
         let entered = match &ask.entry {
             Some(entry) => accept::enter(c, entry, &answer(id, 202))?,
             None => Entered::Fresh,
         };
-        let news = entered == Entered::Fresh && transition::cancel_asked(c, uid, &ask.who)?;
+        let fresh = entered == Entered::Fresh;
+        let news = fresh && transition::cancel_asked(c, uid, &ask.who)?;
+        if fresh && !news && !is_open(c, uid)? {
+            // It ended between the two statements: nothing of this item may stay, and it runs again.
+            return Err(diesel::result::Error::RollbackTransaction);
+        }
         let mut children = Vec::new();
         if news {
             announce.note(c, Nudge::Cancel(uid))?;

@@ -101,6 +101,8 @@ fn sorted<E>(answer: Result<Result<Value, client::Error>, E>) -> Answer {
         Ok(Err(client::Error::Connect { .. } | client::Error::Refused { status: 429 | 503, .. })) => {
             Answer::NotTaken
         }
+        // A node that stood still while the request came in gives it up when it wakes; a client may not build on that.
+        Ok(Err(client::Error::Refused { status: 408, .. })) => Answer::Indefinite,
         Ok(Err(client::Error::Refused { text, .. })) => Answer::Odd(text),
         Err(_) | Ok(Err(_)) => Answer::Indefinite,
     }
@@ -122,6 +124,7 @@ mod tests {
         assert!(matches!(of(Error::Connect { url: url.clone(), text: text.clone() }), Answer::NotTaken));
         assert!(matches!(of(Error::Broken { url, text }), Answer::Indefinite));
         assert!(matches!(of(refused(500)), Answer::Odd(_)));
+        assert!(matches!(of(refused(408)), Answer::Indefinite));
         assert!(matches!(sorted(Err::<Result<_, Error>, _>(())), Answer::Indefinite));
     }
 }

@@ -21,7 +21,7 @@ use crate::ops::failpoint::PLACES;
 const REACH: Duration = Duration::from_secs(6);
 /// The killing ends after so long, and so many seconds a kill: the work has come to a standstill then, and the comparison
 /// says why.
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_secs(420);
 const EACH_KILL: u64 = 6;
 /// How long a thread is held at a place, in milliseconds: until its process stands still as a whole.
 const HELD: u64 = 1500;

@@ -255,6 +255,10 @@ impl Plan {
         {
             return self.arm(place, rng);
         }
+        if progress.kills >= self.kills && self.never(progress).is_empty() && dice.is_multiple_of(2) {
+            // Only rare places are left: processes wait at them, and what comes there is up to the load.
+            return Strike::Nothing(rng.time(500, 1500));
+        }
         // What was done least comes first, so that a short run sees everything.
         let mut others = self.others(rng);
         others.sort_by_key(|strike| progress.strikes.get(&strike.name()).copied().unwrap_or(0));

@@ -199,7 +199,7 @@ impl Run {
         for (class, findings) in &self.verdict.classes {
             writeln!(out, "\n{} ({}):", class.as_str(), findings.len())?;
             for finding in findings.iter().take(SHOWN) {
-                writeln!(out, "  {}", table::clean(&finding.text, 400))?;
+                writeln!(out, "  {}", table::clean(&finding.text, 2000))?;
             }
             if findings.len() > SHOWN {
                 writeln!(out, "  and {} more; --json shows all", findings.len() - SHOWN)?;

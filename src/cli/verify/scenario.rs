@@ -84,10 +84,10 @@ impl Default for Scenario {
             latency_ms: 20,
             mix: Mix {
                 launches: 30,
-                commands: 25,
-                terminates: 15,
+                commands: 20,
+                terminates: 20,
                 moves: 10,
-                cancels: 15,
+                cancels: 35,
                 command_cancels: 20,
                 cancel_ms: 200,
                 keyless: 30,
