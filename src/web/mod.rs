@@ -1,6 +1,6 @@
 //! HTTP: three listeners, one route table ([`routes`]), and handlers that only translate: parse, one call, status.
 //!
-//! - [`api_server`]: the dated API (`/api/enstratus`), the native API (`/api/v1`) and the console; plain, loopback.
+//! - [`api_server`]: the dated API (`/api/enstratus`), the native API (`/api/v1`) and the console; plain on loopback, TLS anywhere.
 //! - [`agent_server`]: TLS only, for guests.
 //! - [`ops_server`]: health and metrics.
 //!

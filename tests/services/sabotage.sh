@@ -1,13 +1,19 @@
 #!/bin/bash
 # Shows that "dispatcher verify-crash" can fail: each deliberate fault must be found in the class where it is expected.
 #
-# sabotage.sh PROGRAM [FAULT...] with a program built with the feature sabotage; without names every fault there is. Faults
-# that show between several nodes only need DISPATCHER_TEST_MARIADB and DISPATCHER_TEST_RABBITMQ. A fault that no seed
-# brings to light makes the command blind to it, and this script fail.
+# sabotage.sh PROGRAM [--controls] [FAULT...] with a program built with the feature sabotage; without names every fault
+# there is. Faults that show between several nodes only need DISPATCHER_TEST_MARIADB and DISPATCHER_TEST_RABBITMQ. A fault
+# that no seed brings to light makes the command blind to it, and this script fail. With --controls the same scenarios run
+# without their faults instead, and whatever is found then makes the script fail.
 set -euo pipefail
 
 program=$1
 shift
+controls=
+if [ "${1:-}" = --controls ]; then
+    controls=yes
+    shift
+fi
 faults=("$@")
 needs=$("$program" verify-crash --list-faults | awk '$2 == "servers" { print $1 }')
 if [ ${#faults[@]} -eq 0 ]; then
@@ -27,6 +33,11 @@ seen() {
         fi
         servers=(--database "$DISPATCHER_TEST_MARIADB" --queue "$DISPATCHER_TEST_RABBITMQ" --nodes 2 --monitors 1 --kills 2)
     fi
+    if [ -n "$controls" ]; then
+        "$program" verify-crash "${servers[@]}" --like "$fault" --seed 1 >"$log" 2>&1 && echo "like $fault: nothing found" && return
+        tail -n 40 "$log" >&2
+        return 1
+    fi
     for seed in 1 2 3; do
         code=0
         "$program" verify-crash "${servers[@]}" --faults "$fault" --seed $seed >"$log" 2>&1 || code=$?
@@ -43,6 +54,10 @@ for fault in "${faults[@]}"; do
     seen "$fault" || blind+=("$fault")
 done
 if [ ${#blind[@]} -gt 0 ]; then
-    echo "blind to: ${blind[*]}" >&2
+    if [ -n "$controls" ]; then
+        echo "found without a fault, in the scenario of: ${blind[*]}" >&2
+    else
+        echo "blind to: ${blind[*]}" >&2
+    fi
     exit 1
 fi
