@@ -51,7 +51,8 @@ fn tell(raised: &Raised, as_json: bool, out: &mut dyn Write) -> Result<u8, Error
                 writeln!(
                     out,
                     "generation {} from now on: {open_jobs} open jobs are claimed under epochs that no guest has seen.\n\
-                     Now start the dispatcher. What the lost rows knew is not brought back: look for servers without a job.",
+                     Now start the dispatcher: it looks at once for everything at the clouds that carries its tag.\n\
+                     What the lost rows knew is not brought back; \"dispatcher obligations --state needs-you\" shows servers without a job.",
                     generation.0
                 )?;
             }

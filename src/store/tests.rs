@@ -42,6 +42,7 @@ on_both!(
     one_of_many_lives_claims_and_only_a_living_one_takes_over,
     an_end_is_written_once_and_complete_only_from_awaiting,
     a_call_whose_commit_came_late_stays_the_only_one,
+    the_most_urgent_of_those_that_are_due_comes_first_and_what_is_put_off_does_not,
 );
 
 struct House {
@@ -221,6 +222,21 @@ fn submit(uid: JobUid, id: i64, key: Option<&str>) -> Submit {
 async fn accepted(store: &Store, submit: &Submit) -> Result<Accepted, Error> {
     let submit = submit.clone();
     store.write(move |c| accept::accept(c, &submit)).await
+}
+
+async fn the_most_urgent_of_those_that_are_due_comes_first_and_what_is_put_off_does_not(bed: Bed) {
+    let house = open(bed);
+    let mut uids = Vec::new();
+    for (id, priority, delay) in [(1, -1, 0), (2, 5, 0), (3, 0, 0), (4, 5, 0), (5, 100, 3600)] {
+        let delay = Duration::from_secs(delay);
+        let job = Submit { priority, delay, ..submit(JobUid::random(), id, None) };
+        assert!(matches!(accepted(&house.store, &job).await, Ok(Accepted::Stored(_))));
+        uids.push(job.uid.to_string());
+    }
+    let read = |limit| house.store.read(move |c| transition::needing_an_actor(c, limit));
+    let order = [1, 3, 2, 0].map(|at| uids[at].clone());
+    assert_eq!(read(10).await.expect("a read"), order, "the older one first where they are as urgent");
+    assert_eq!(read(2).await.expect("a read"), order[..2], "and when there is not room for all");
 }
 
 async fn one_idempotency_key_makes_one_job_however_many_ask_together(bed: Bed) {

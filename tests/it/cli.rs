@@ -256,6 +256,48 @@ fn open_jobs_are_cancelled_waited_for_and_resolved() {
 }
 
 #[test]
+fn schedules_fire_pauses_hold_and_delays_put_off() {
+    let mut site = Site::started(&[]);
+    let words =
+        ["schedules", "add", "nightly", "--cron", "0 3 * * *", "--job", r#"{"kind": "noop"}"#, "--json"];
+    let made = run(&site, &words).ends(0).json();
+    let schedule = id_of(&made);
+    let next = made["nextAt"].as_str().unwrap_or_else(|| panic!("when it fires: {made}"));
+    assert!(next.contains("T03:00:00"), "{made}");
+    let wrong = ["schedules", "add", "x", "--cron", "61 3 * * *", "--job", r#"{"kind": "noop"}"#];
+    run(&site, &wrong).ends(1).says(&["no cron expression", "minute hour"]);
+    let fired = line(&site, &format!("schedules fire {schedule} --json")).ends(0).json();
+    line(&site, &format!("jobs watch {} --timeout 60s", id_of(&fired))).ends(0);
+    line(&site, &format!("schedules disable {schedule}")).ends(0);
+    let shown = line(&site, &format!("schedules show {schedule} --json")).ends(0).json();
+    assert_eq!(shown["enabled"], false, "{shown}");
+    assert!(line(&site, "schedules list").ends(0).out.contains("nightly"));
+    line(&site, &format!("schedules remove {schedule}")).ends(0);
+    line(&site, &format!("schedules show {schedule}")).ends(6);
+
+    let held = line(&site, "pauses add --kind noop --reason upkeep --json").ends(0).json();
+    let job = id_of(&line(&site, "jobs submit noop --json").ends(0).json());
+    wait_until("it says what holds it", LONG, || {
+        let why = line(&site, &format!("jobs why {job}")).ends(0);
+        why.out.contains("upkeep") && why.out.contains("pause")
+    });
+    assert!(line(&site, "pauses list").ends(0).out.contains("upkeep"));
+    line(&site, &format!("pauses remove {}", id_of(&held))).ends(0);
+    line(&site, &format!("jobs watch {job} --timeout 60s")).ends(0);
+
+    let later = id_of(&line(&site, "jobs submit noop --delay 1h --json").ends(0).json());
+    wait_until("it says until when it is put off", LONG, || {
+        let why = line(&site, &format!("jobs why {later} --json")).ends(0).json();
+        why["state"] == "queued" && why["until"].is_string()
+    });
+    line(&site, &format!("jobs cancel {later}")).ends(0);
+    line(&site, &format!("jobs watch {later} --timeout 60s")).ends(4);
+    let urgent = line(&site, "jobs submit noop --priority 7 --json").ends(0).json();
+    assert_eq!(urgent["priority"], 7, "{urgent}");
+    site.stop();
+}
+
+#[test]
 fn limits_hold_jobs_and_groups_end_with_their_children() {
     let mut site = Site::started(&["--without", "worker"]);
     let set = line(&site, "limits set 300 --together 1 --rate 100/1s --burst 100 --reason small").ends(0);

@@ -19,13 +19,13 @@ const SOON: Duration = Duration::from_secs(60);
 /// What the ready file of the cloud says, and nothing else.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Ready {
-    url: String,
+pub(crate) struct Ready {
+    pub(crate) url: String,
     pid: u32,
 }
 
 /// A cloud in a process of its own.
-struct Cloud {
+pub(crate) struct Cloud {
     data: PathBuf,
     arguments: Vec<String>,
     child: Option<Child>,
@@ -33,7 +33,7 @@ struct Cloud {
 
 impl Cloud {
     /// Starts a cloud that trusts the keys of the site.
-    fn started(site: &Site, settings: &str) -> (Self, Ready) {
+    pub(crate) fn started(site: &Site, settings: &str) -> (Self, Ready) {
         let data = site.beside("cloud");
         std::fs::create_dir_all(&data).expect("room on the disk");
         let data = data.canonicalize().expect("just made");
@@ -49,7 +49,7 @@ impl Cloud {
     }
 
     #[track_caller]
-    fn start(&mut self) -> Ready {
+    pub(crate) fn start(&mut self) -> Ready {
         let (ready, log) = (self.data.with_file_name("cloud.json"), self.data.with_file_name("cloud.log"));
         let _absent = std::fs::remove_file(&ready);
         let log = std::fs::File::options().create(true).append(true).open(log).expect("a log");
@@ -74,7 +74,7 @@ impl Cloud {
     }
 
     /// Ends it as a power cut would.
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let mut child = self.child.take().expect("it runs");
         child.kill().expect("our own child");
         child.wait().expect("our own child");
@@ -82,7 +82,7 @@ impl Cloud {
 
     /// Asks it to end, and sees that nobody is left.
     #[track_caller]
-    fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         let mut child = self.child.take().expect("it runs");
         kill(Pid::from_raw(i32::try_from(child.id()).expect("a pid")), Signal::SIGTERM)
             .expect("our own child");
@@ -107,7 +107,7 @@ impl Cloud {
         processes::agents(&self.data)
     }
 
-    fn ledger(&self) -> Ledger {
+    pub(crate) fn ledger(&self) -> Ledger {
         ledger::read(&self.data)
     }
 }
@@ -126,7 +126,7 @@ impl Drop for Cloud {
     }
 }
 
-fn named(site: &Site, url: &str) -> String {
+pub(crate) fn named(site: &Site, url: &str) -> String {
     site.settings(&format!("[simulated]\nurl = \"{url}\"\n"))
 }
 

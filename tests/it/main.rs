@@ -45,6 +45,7 @@ mod migrations;
 mod queue;
 #[cfg(test)]
 mod ready;
+mod restore;
 #[cfg(test)]
 mod roles;
 #[cfg(test)]

@@ -16,6 +16,8 @@ use crate::store::{AnyConnection, Manager};
 pub(super) const FIRST: u32 = 10_001;
 /// They were asked for within so long, up to now: nothing of them is old enough to be forgotten.
 const WITHIN: Duration = Duration::from_secs(24 * 3600);
+/// Pages in memory that a server at rest may still have to write: 16 KiB each.
+const FEW_PAGES: u64 = 1024;
 /// Tables that are filled.
 const TABLES: &str = "'job', 'attempt', 'watch', 'evidence', 'idem'";
 
@@ -73,6 +75,31 @@ pub(super) fn clear_open(manager: &Manager) -> Result<(), Error> {
     connection
         .batch_execute("DELETE FROM job WHERE ended_at IS NULL; DELETE FROM outbox")
         .map_err(|e| database(&e))
+}
+
+/// Waits until a server has written most of what it holds in memory, as far as it says so: what is measured next is the
+/// work, not the filling before it.
+pub(super) async fn settle(manager: &Manager, limit: Duration) -> Result<(), Error> {
+    let mut connection = manager.open().map_err(|e| database(&e))?;
+    let until = Instant::now() + limit;
+    while Instant::now() < until && dirty(&mut connection).map_err(|e| database(&e))? > FEW_PAGES {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    Ok(())
+}
+
+#[derive(diesel::QueryableByName)]
+struct Figure {
+    #[diesel(sql_type = Text)]
+    value: String,
+}
+
+/// Pages that are not on the disk yet; none where the server does not say.
+fn dirty(connection: &mut AnyConnection) -> QueryResult<u64> {
+    let asked = "SELECT CAST(variable_value AS CHAR) AS value FROM information_schema.global_status \
+                 WHERE variable_name = 'Innodb_buffer_pool_pages_dirty'";
+    let found: Option<Figure> = diesel::sql_query(asked).get_result(connection).optional()?;
+    Ok(found.and_then(|figure| figure.value.parse().ok()).unwrap_or(0))
 }
 
 #[derive(diesel::QueryableByName)]

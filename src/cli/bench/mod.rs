@@ -30,6 +30,9 @@ pub(super) use load::launch;
 use load::{Load, When};
 use place::{Place, Site};
 
+/// How long a server may take to write out what was put into it.
+const SETTLE: Duration = Duration::from_secs(120);
+
 /// What to measure.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -130,17 +133,16 @@ async fn measured(args: &Args, out: &mut dyn Write) -> Result<u8, Error> {
         say(&format!("run {n} of {}", args.runs))?;
         all.push(one(args, n == 1).await?);
     }
-    if args.history > 0 {
-        over_history(args, &mut all).await?;
-    }
+    // What was measured before is shown even when this fails.
+    let full = if args.history > 0 { over_history(args, &mut all).await } else { Ok(()) };
     let median = medians(&all)?;
     if args.json {
         let text = serde_json::to_string_pretty(&serde_json::json!({ "median": median, "runs": all }));
         writeln!(out, "{}", text.unwrap_or_default())?;
-        return Ok(0);
+    } else {
+        show::write(out, &median)?;
     }
-    show::write(out, &median)?;
-    Ok(0)
+    full.map(|()| 0)
 }
 
 /// Says on standard error what is done now.
@@ -364,10 +366,12 @@ async fn on_full_servers(args: &Args, house: &mut House, all: &mut [Run]) -> Res
     let database = house.schema.manager("p")?;
     let seconds = history::fill(&database, args.history)?.as_secs_f64();
     say(&format!("they took {seconds:.0} s"))?;
+    history::settle(&database, SETTLE).await?;
     house.open(1).await?;
     for (n, run) in all.iter_mut().enumerate() {
         house.crash().await?;
         history::clear_open(&database)?;
+        history::settle(&database, SETTLE).await?;
         house.start().await?;
         again(args, house, (n == 0, seconds), &mut run.servers_with_history).await?;
     }

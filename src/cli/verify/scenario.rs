@@ -199,7 +199,14 @@ impl Scenario {
                 ..usual
             },
             "guard-second" => Self {
-                mix: Mix { commands: 55, command_cancels: 100, cancel_ms: 15, moves: 0, ..mix },
+                mix: Mix {
+                    commands: 55,
+                    terminates: 15,
+                    command_cancels: 100,
+                    cancel_ms: 15,
+                    moves: 0,
+                    ..mix
+                },
                 expected: &[Class::FalseFailure, Class::Invariant],
                 ..usual
             },
@@ -242,8 +249,10 @@ impl Scenario {
             ("hide_ms", odds.hide_ms),
             ("forget_percent", odds.forget.into()),
         ];
+        // Long enough for cancels to find a launch half done.
+        let boot = if self.only.is_none() { "boot_ms = 400\n" } else { "" };
         let lines: String = numbers.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
-        format!("class = \"{}\"\n{lines}", self.class)
+        format!("class = \"{}\"\n{boot}{lines}", self.class)
     }
 }
 

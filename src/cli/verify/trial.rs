@@ -54,6 +54,11 @@ pub(super) async fn run(house: &mut House, plan: &Plan, broker: Broker) -> Resul
     sources.ledger = Ledger::read(&house.cloud_data()).map_err(|e| Error::Failed(e.to_string()))?;
     let mut verdict = compare(&sources);
     add_ends(&mut verdict, house, (plan, bad_ends));
+    if measured.never > 0 {
+        let text =
+            format!("{} jobs of killed processes had nobody who went on with them in time", measured.never);
+        verdict.add(Class::Lost, text, &[]);
+    }
     let rows = Duration::from_millis(plan.scenario.quiet_ms) + began.elapsed();
     for breach in eye.read(move |c| breaches(c, rows)).await? {
         verdict.add(Class::Invariant, breach.to_string(), breach.job.as_slice());

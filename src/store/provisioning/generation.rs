@@ -6,7 +6,7 @@
 use diesel::prelude::*;
 
 use super::node::{self, Node};
-use super::schema::{job, setting};
+use super::schema::{job, setting, tag_sweep};
 use crate::model::Generation;
 use crate::store::{AnyConnection, Error};
 
@@ -53,6 +53,8 @@ pub fn alive(connection: &mut AnyConnection) -> QueryResult<Vec<Node>> {
 /// Raises the generation by one, in a transaction of its own. Lives seen before that still stand at the same beat are
 /// declared dead first; with any other life nothing is changed.
 ///
+/// Everything at the clouds that carries a tag is looked at anew by the next life: what was made after the copy has no row.
+///
 /// # Errors
 /// What the database reports.
 pub fn raise(connection: &mut AnyConnection, seen: &[Node]) -> QueryResult<Raised> {
@@ -82,6 +84,7 @@ fn raise_within(connection: &mut AnyConnection, seen: &[Node]) -> QueryResult<Ra
         let row = (setting::name.eq(NAME), setting::value.eq(&value));
         diesel::insert_into(setting::table).values(row).execute(connection)?;
     }
+    diesel::delete(tag_sweep::table).execute(connection)?;
     let open_jobs = job::table.filter(job::ended_at.is_null()).count().get_result(connection)?;
     Ok(Raised::To { generation, open_jobs, declared_dead })
 }

@@ -63,6 +63,10 @@ impl Member {
         self.ready[field].as_str().unwrap_or_else(|| panic!("{} says no {field}", self.name)).to_owned()
     }
 
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Its life in the database.
     pub(super) fn life(&self) -> String {
         std::fs::read_to_string(self.folder.join("data").join("boot")).expect("a life").trim().to_owned()

@@ -23,7 +23,7 @@ use std::collections::HashMap;
 
 use diesel::prelude::*;
 
-use self::pieces::{PIECE, Pieces};
+use self::pieces::{PIECE, Pieces, Windows};
 use super::job::JobRow;
 use super::schema::{attempt, child, job};
 use crate::model::query::{Query, Term, Test};
@@ -298,7 +298,22 @@ impl Search {
     /// The number at which a walk through a lane ends; nothing when the lane is short.
     fn floor(&self, connection: &mut AnyConnection, lane: &Lane, span: Span) -> QueryResult<Option<i64>> {
         // An offset into an index without its rows, and no further than a walk is long.
-        self.lane(lane, span).select(job::id).order(job::id.desc()).offset(WALK).first(connection).optional()
+        let nth = |connection: &mut AnyConnection, span: Span, n: i64| -> QueryResult<Option<i64>> {
+            let rows = self.lane(lane, span).select(job::id).order(job::id.desc());
+            rows.offset(n).first(connection).optional()
+        };
+        if !connection.is_server() || matches!(lane, Lane::Ids(_) | Lane::Children(_)) {
+            return nth(connection, span, WALK);
+        }
+        let mut left = WALK;
+        for window in Windows::of(span) {
+            if let Some(found) = nth(connection, window, left)? {
+                return Ok(Some(found));
+            }
+            // Fewer than a walk is long, or the number would have been found.
+            left -= self.lane(lane, window).count().get_result::<i64>(connection)?;
+        }
+        Ok(None)
     }
 }
 
