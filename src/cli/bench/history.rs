@@ -69,7 +69,14 @@ pub(super) fn fill(manager: &Manager, jobs: u32) -> Result<Duration, Error> {
 pub(super) fn clear_open(manager: &Manager) -> Result<(), Error> {
     let mut connection = manager.open().map_err(|e| database(&e))?;
     for table in ["attempt", "watch"] {
-        let order = format!("DELETE FROM {table} WHERE job IN (SELECT uid FROM job WHERE ended_at IS NULL)");
+        // A server would go through the whole table and ask about each of its rows.
+        let order = if manager.is_server() {
+            format!(
+                "DELETE {table} FROM job JOIN {table} ON {table}.job = job.uid WHERE job.ended_at IS NULL"
+            )
+        } else {
+            format!("DELETE FROM {table} WHERE job IN (SELECT uid FROM job WHERE ended_at IS NULL)")
+        };
         connection.batch_execute(&order).map_err(|e| database(&e))?;
     }
     connection

@@ -221,6 +221,8 @@ impl Scenario {
                 odds: Odds { forget: 60, ..quiet },
                 quiet_ms: 1000,
                 mix: Mix { launches: 30, commands: 5, terminates: 2, moves: 60, ..mix },
+                // A command on a server that was stopped is called off after a minute.
+                patience_s: 90,
                 expected: &[Class::FalseFailure],
                 ..usual
             },
