@@ -28,6 +28,7 @@ mod disk;
 #[cfg(test)]
 mod down;
 #[cfg(test)]
+mod events;
 mod full_disk;
 #[cfg(test)]
 mod guest;

@@ -22,6 +22,9 @@ use crate::store::AnyConnection;
 use crate::store::provisioning::invariants::{Moment, Violation, violations};
 use crate::store::provisioning::whole;
 
+/// How long a node may take to notice that it was declared dead while it stood still: it ends by itself then, which is
+/// no end it was asked for.
+const NOTICE: Duration = Duration::from_secs(4);
 /// How long an unanswered request may be asked again.
 const AGAIN: Duration = Duration::from_secs(30);
 
@@ -43,6 +46,7 @@ pub(super) async fn run(house: &mut House, plan: &Plan, broker: Broker) -> Resul
     ask_again(house, &mut sources).await?;
     quiet(house, &eye, plan, || line.tell("healed, waiting for quiet", &progress)).await?;
     let quiet = healed.elapsed();
+    house.pass(NOTICE).await?;
     let measured = house.recovery.end().await;
     let bad_ends = house.stop().await;
     line.end();

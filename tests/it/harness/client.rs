@@ -43,6 +43,18 @@ impl Client {
         body: Option<&Value>,
         idempotency_key: Option<&str>,
     ) -> Result<Answer, NoAnswer> {
+        let more = idempotency_key.map(|key| ("idempotency-key", key.to_owned()));
+        self.native_with(method, target, body, more)
+    }
+
+    /// The same with any one header more.
+    pub(crate) fn native_with(
+        &mut self,
+        method: &str,
+        target: &str,
+        body: Option<&Value>,
+        more: Option<(&'static str, String)>,
+    ) -> Result<Answer, NoAnswer> {
         let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let (nonce, timestamp_ms) = (Uid::random().to_string(), Micros::wall().millis());
@@ -62,7 +74,7 @@ impl Client {
             (native::TIMESTAMP_HEADER, timestamp_ms.to_string()),
             (native::NONCE_HEADER, nonce.clone()),
         ];
-        headers.extend(idempotency_key.map(|key| ("idempotency-key", key.to_owned())));
+        headers.extend(more);
         if !body.is_empty() {
             headers.push(("content-type", "application/json".to_owned()));
         }
