@@ -53,8 +53,18 @@ impl Private {
         kill(Pid::from_raw(pid.trim().parse().expect("a pid")), signal).expect("our own server");
     }
 
-    fn settings(&self) -> String {
-        let url = |name: &str| format!("mysql://root@127.0.0.1:{}/{name}", self.port);
+    /// Has its administrator say something to it.
+    #[track_caller]
+    fn told(&self, text: &str) {
+        let socket = format!("--socket={}", self.folder.path().join("socket").display());
+        let mut client = Command::new("mariadb");
+        client.args(["--no-defaults", "--user=root", &socket, "--execute", text]);
+        let done = client.output().expect("its client");
+        assert!(done.status.success(), "{text}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+
+    fn settings(&self, user: &str) -> String {
+        let url = |name: &str| format!("mysql://{user}@127.0.0.1:{}/{name}", self.port);
         format!(
             "[database]\nprovisioning = \"{}\"\nanalytics = \"{}\"\ncredentials = \"{}\"\n",
             url("p"),
@@ -182,7 +192,7 @@ fn a_server_that_is_stopped_or_killed_under_load_costs_no_accepted_job_and_is_ba
     }
     let server = Private::started();
     let mut site = Site::new();
-    let settings = site.settings(&server.settings());
+    let settings = site.settings(&server.settings("root"));
     site.start(&["--config", &settings, "--guest-processes", "0"]);
     let pid = site.ready().pid;
     let mut tries =
@@ -202,5 +212,43 @@ fn a_server_that_is_stopped_or_killed_under_load_costs_no_accepted_job_and_is_ba
     known.sort_unstable();
     known.dedup();
     assert_eq!(client.jobs("").len(), known.len(), "what was refused is not there");
+    site.stop();
+}
+
+/// As a replica is, and a server whose operator froze it: an administrator could still write, the dispatcher cannot.
+#[test]
+fn a_server_that_takes_no_writes_has_submits_refused_and_what_is_there_shown() {
+    if super::Server::given().is_none() {
+        return;
+    }
+    let server = Private::started();
+    for host in ["%", "localhost", "127.0.0.1"] {
+        let rights = ["p", "a", "c"].map(|name| format!("GRANT ALL ON {name}.* TO app@'{host}';")).concat();
+        server.told(&format!("CREATE USER app@'{host}'; {rights}"));
+    }
+    let mut site = Site::new();
+    let settings = site.settings(&server.settings("app"));
+    site.start(&["--config", &settings, "--guest-processes", "0"]);
+    let (pid, ops_url) = (site.ready().pid, site.ready().ops_url.clone());
+    let mut client = site.client();
+    let before = client.submit(&noop("before"), None);
+    client.completed(before);
+
+    server.told("SET GLOBAL read_only = 1");
+    let refused = |client: &mut Client| client.native("POST", "/api/v1/jobs", Some(&noop("no")), Some("no"));
+    let answer = refused(&mut client).expect("an answer").expect(503);
+    assert_eq!(answer.headers.get("retry-after").map(String::as_str), Some("1"), "{:?}", answer.headers);
+    let said = mode_is(&ops_url, "provisioning database takes no writes");
+    assert!(works(&said, "reads") && !works(&said, "submits"), "{said:#}");
+    assert_eq!(client.job(before)["state"], "complete", "what is there is read as ever");
+    refused(&mut client).expect("an answer").expect(503);
+
+    server.told("SET GLOBAL read_only = 0");
+    mode_is(&ops_url, "all parts up");
+    let job = client.submit(&noop("no"), Some("no"));
+    client.completed(job);
+    assert_eq!(client.jobs("").len(), 2, "what was refused was not stored");
+    assert_eq!(site.ready().pid, pid);
+    assert!(site.exited().is_none(), "the same process\n{}", site.log());
     site.stop();
 }
