@@ -178,7 +178,11 @@ fn repeated_and_broken_messages_change_nothing(site: &Site, broker: &Broker, ser
         };
         [dead("due"), dead("node"), dead("work")] == [4, 4, 4]
     });
+    wait_until("whoever watches the figure hears of them", SOON, || {
+        figure(site.ready(), "dispatcher_queue_dead_letters ") == 12
+    });
     let ledger = ledger::read(&site.data());
+    assert!(ledger.commands.values().all(|runs| *runs == 1), "nor runs anything twice: {ledger:?}");
     assert_eq!(ledger.launches.len(), before + 1, "a repeated hint launches nothing twice");
     assert_eq!(client.job(launch)["state"], "complete");
     assert_eq!(client.job(command)["state"], "complete", "a hint of a cancel is no cancel");

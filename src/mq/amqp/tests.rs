@@ -262,8 +262,11 @@ async fn what_nobody_can_use_goes_to_the_dead_letters_with_its_reason_and_delays
     for (body, _) in &bad {
         rabbit.send("job.due", body).await;
     }
+    let said = Instant::now();
     rabbit.rig.say(good).await;
     until(&rabbit.rig, &mut reader, good).await;
+    // Five times the figure.
+    assert!(said.elapsed() < Duration::from_secs(5), "a neighbour waited for {:?}", said.elapsed());
     let channel = rabbit.channel().await;
     let mut reasons: Vec<&str> = bad.iter().map(|(_, reason)| *reason).collect();
     while !reasons.is_empty() {
