@@ -91,7 +91,7 @@ faults! {
     AnswerBeforeCommit = "answer-before-commit",
         "a submit is answered before it is committed", Lost;
     NoFence = "no-fence",
-        "writes to a job take whatever epoch its row has by now", IllegalHistory;
+        "writes to a job take whatever epoch its row has by now, and a call is opened beside one that is open", IllegalHistory;
     BeatByWallClock = "beat-by-wall-clock",
         "a beat is a time of the wall clock, and its age is measured with the reader's wall clock", FalseDeath;
     NoLook = "no-look",

@@ -252,6 +252,8 @@ fn open_jobs_are_cancelled_waited_for_and_resolved() {
         run(&site, &["jobs", "resolve", &second.to_string(), "failed", "--reason", "looked by hand"]).ends(0);
     assert!(word.out.contains("is failed") && word.out.contains("kept as evidence"), "{}", word.out);
     line(&site, &format!("jobs watch {second}")).ends(3);
+    let again = line(&site, &format!("jobs resolve {second} failed --reason again --json")).ends(0).json();
+    assert_eq!((id_of(&again), &again["state"]), (second, &"failed".into()), "its end stands: {again}");
     site.stop();
 }
 
